@@ -1,9 +1,10 @@
 /* A model as data: the flat program that an architecture builder emits and the worker team runs.
  *
- * A step runs the program once over a matrix of rows; every buffer is [rows, width] f32, row-major. Operations
- * are named by what they compute, not by how: fusing, quantizing of activations, splitting over workers and
- * the choice of kernels are the executor's. Builders append operations with the tsr_program_*() functions,
- * which check shapes; nothing in a program depends on an instruction set. */
+ * A step runs the program once over a matrix of rows; every buffer is [rows, width] f32, row-major.
+ * Operations are named by what they compute, not by how: fusing, quantizing of activations,
+ * splitting over workers and the choice of kernels are the executor's. Builders append operations
+ * with the tsr_program_*() functions, which check shapes; nothing in a program depends on an
+ * instruction set. */
 #ifndef TSR_MODEL_PROGRAM_H
 #define TSR_MODEL_PROGRAM_H
 
@@ -19,7 +20,8 @@ enum {
     TSR_PROGRAM_ROPES_MAX = 4,
 };
 
-/* A tensor in a source file. data points into the mapped file, unaligned; valid while the source is open. */
+/* A tensor in a source file. data points into the mapped file, unaligned; valid while the source is
+ * open. */
 struct tsr_tensor {
     const char *name;
     enum tsr_dtype dtype;
@@ -32,8 +34,9 @@ struct tsr_tensor {
 /* The order of a matrix's rows in the file against the order that the program means. */
 enum tsr_row_order {
     TSR_ROW_ORDER_PLAIN,
-    TSR_ROW_ORDER_ROPE_PAIRS, /* llama.cpp's converter: within each head of head_dim rows, file row 2i is row i and
-                                 file row 2i+1 is row i + head_dim/2 of the rotate-half order used here */
+    TSR_ROW_ORDER_ROPE_PAIRS, /* llama.cpp's converter: within each head of head_dim rows, file row
+                                 2i is row i and file row 2i+1 is row i + head_dim/2 of the
+                                 rotate-half order used here */
 };
 
 /* A matrix: rows [row_first, row_first + rows) of a tensor. */
@@ -56,12 +59,15 @@ struct tsr_rope {
 
 enum tsr_op_kind {
     TSR_OP_EMBED,  /* out[r] = scale * weight[token of row r] */
-    TSR_OP_NORM,   /* RMSNorm of each group of `group` columns: out = in / sqrt(mean(in^2) + eps) * vector */
-    TSR_OP_MATMUL, /* for each part: out[:, part.out_col ..] (=, or += with accumulate) scale * (in . W^T + bias) */
-    TSR_OP_GLU,    /* out = act(in . W0^T) * (in . W1^T), parts 0 gate and 1 up */
+    TSR_OP_NORM,   /* RMSNorm of each group of `group` columns: out = in / sqrt(mean(in^2) + eps) *
+                      vector */
+    TSR_OP_MATMUL, /* for each part: out[:, part.out_col ..] (=, or += with accumulate) scale * (in
+                      . W^T + bias) */
+    TSR_OP_GLU,    /* out = act(in . W0^T + b0) * (in . W1^T + b1), parts 0 gate and 1 up */
     TSR_OP_ROPE,   /* in place on `heads` heads of head_dim columns from column in_col */
     TSR_OP_ATTEND, /* stores this step's keys and values, then causal attention; see below */
-    TSR_OP_SELECT, /* out = the rows of in whose logits are wanted; later operations run on those rows only */
+    TSR_OP_SELECT, /* out = the rows of in whose logits are wanted; later operations run on those
+                      rows only */
 };
 
 enum tsr_act { TSR_ACT_SILU, TSR_ACT_GELU_TANH };
@@ -69,7 +75,8 @@ enum tsr_act { TSR_ACT_SILU, TSR_ACT_GELU_TANH };
 struct tsr_part {
     uint32_t weight;   /* index into program->weights */
     uint32_t out_col;  /* first column in the output buffer */
-    const float *bias; /* [rows of the weight] in the program's row order, owned by the program; NULL: none */
+    const float *bias; /* [rows of the weight] in the program's row order, owned by the program;
+                          NULL: none */
 };
 
 struct tsr_op {
@@ -83,39 +90,40 @@ struct tsr_op {
         struct {
             const float *vector; /* [group], owned by the program */
             float eps;
-            uint32_t col, group, groups; /* columns [col, col + group * groups) of in to the same of out */
+            uint32_t col, group,
+                groups; /* columns [col, col + group * groups) of in to the same of out */
         } norm;
         struct {
             uint32_t n_parts;
             struct tsr_part parts[TSR_PROGRAM_PARTS_MAX];
-            bool accumulate; /* MATMUL: add to out (the residual stream) */
+            bool accumulate;  /* MATMUL: add to out (the residual stream) */
             enum tsr_act act; /* GLU */
         } matmul;
         struct {
             uint32_t rope, in_col, heads, head_dim;
         } rope;
         struct {
-            uint32_t layer;         /* index of the KV layer */
+            uint32_t layer; /* index of the KV layer */
             uint32_t heads, kv_heads, head_dim;
             uint32_t q_col, k_col, v_col; /* in buffer `in`; out: [rows, heads * head_dim] */
-            uint32_t window;        /* positions a row sees, itself included; 0: all before it */
-            float softcap;          /* scores become cap * tanh(score / cap); 0: none */
+            uint32_t window; /* positions a row sees, itself included; 0: all before it */
+            float softcap;   /* scores become cap * tanh(score / cap); 0: none */
         } attend;
     };
 };
 
 struct tsr_program {
     char architecture[32];
-    uint32_t vocab;       /* columns of the logits */
-    uint32_t context;     /* positions that the model was made for */
+    uint32_t vocab;   /* columns of the logits */
+    uint32_t context; /* positions that the model was made for */
     uint32_t hidden;
-    uint32_t layers;      /* KV layers */
+    uint32_t layers;             /* KV layers */
     uint32_t kv_heads, head_dim; /* of the KV cache, the same in every layer */
-    uint64_t parameters;  /* number of weights, the embedding counted once */
+    uint64_t parameters;         /* number of weights, the embedding counted once */
 
     uint32_t n_buffers;
     uint32_t buffer_width[TSR_PROGRAM_BUFFERS_MAX]; /* columns */
-    uint16_t logits;      /* the buffer that holds the result */
+    uint16_t logits;                                /* the buffer that holds the result */
 
     uint32_t n_weights;
     struct tsr_weight *weights;
@@ -127,19 +135,29 @@ struct tsr_program {
     void *owned; /* the builder's allocations, freed by tsr_program_fini() */
 };
 
-/* Allocates memory that lives as long as the program (vectors, biases, inv_freq). NULL: out of memory. */
+/* Allocates memory that lives as long as the program (vectors, biases, inv_freq). NULL: out of
+ * memory. */
 void *tsr_program_alloc(struct tsr_program *program, size_t bytes);
 
 /* The next buffer of `width` columns; its index, or a negative errno. */
 int tsr_program_buffer(struct tsr_program *program, uint32_t width, struct tsr_err *err);
 
-/* Adds a matrix; its index, or a negative errno where the tensor is not two-dimensional or too small. */
+/* Adds a matrix; its index, or a negative errno where the tensor is not two-dimensional or too
+ * small. */
 int tsr_program_weight(struct tsr_program *program, const struct tsr_weight *weight,
                        struct tsr_err *err);
 
-/* Appends an operation after checking every index, column range and shape in it against the buffers and weights:
- * 0, or -EINVAL with a sentence that names operation and numbers. */
+/* Appends an operation after checking every index, column range and shape in it against the buffers
+ * and weights: 0, or -EINVAL with a sentence that names operation and numbers. */
 int tsr_program_op(struct tsr_program *program, const struct tsr_op *op, struct tsr_err *err);
+
+/* Adds a rope (dims even, 2 * n; inv_freq from tsr_program_alloc()); its index, or a negative
+ * errno. */
+int tsr_program_rope(struct tsr_program *program, const struct tsr_rope *rope, struct tsr_err *err);
+
+/* Checks the whole: the logits' buffer has `vocab` columns and is written after the one SELECT,
+ * every KV layer is attended exactly once. 0 or -EINVAL. Called once, after the last operation. */
+int tsr_program_check(const struct tsr_program *program, struct tsr_err *err);
 
 void tsr_program_fini(struct tsr_program *program);
 

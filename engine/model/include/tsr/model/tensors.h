@@ -42,6 +42,11 @@ int tsr_tensors_reserve(struct tsr_tensors *tensors, size_t n, struct tsr_err *e
 int tsr_tensors_add(struct tsr_tensors *tensors, const struct tsr_tensor_entry *entry,
                     const char *name, size_t name_size, struct tsr_err *err);
 
+/* Refuses (-EINVAL) tensors from index `first` on, of one file, whose bytes in it overlap. -ENOMEM.
+ */
+int tsr_tensors_check_disjoint(const struct tsr_tensors *tensors, size_t first,
+                               struct tsr_err *err);
+
 /* Sorts the directory and refuses (-EINVAL) a name that occurs twice. Before it, nothing is found;
  * after it, nothing may be added. Pointers to entries stay valid from here on. */
 int tsr_tensors_seal(struct tsr_tensors *tensors, struct tsr_err *err);
