@@ -35,6 +35,10 @@ uint64_t tsr_memory_huge_at(const char *root, enum tsr_pages pages, int node);
  * say. */
 uint64_t tsr_memory_node_at(const char *root, int node);
 
+/* Nodes, cores and isolation for the CPUs that t already names. */
+struct tsr_topology;
+void tsr_topology_fill(const char *root, struct tsr_topology *t);
+
 /* Maps and faults in arena->size bytes on pages of exactly this kind (THP is a wish: see
  * arena->pages), bound to arena->node. 0, or a negative errno with nothing left mapped. */
 int tsr_pages_map(struct tsr_arena *arena, size_t bytes, enum tsr_pages pages);
