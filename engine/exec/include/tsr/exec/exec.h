@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <tsr/kernels/kernels.h>
 #include <tsr/kv/kv.h>
 #include <tsr/memory/arena.h>
 #include <tsr/model/model.h>
@@ -23,8 +24,6 @@ enum tsr_weights {
     TSR_WEIGHTS_F16,
     TSR_WEIGHTS_INT8, /* absmax scale per 32 inputs */
 };
-
-enum tsr_isa { TSR_ISA_BEST, TSR_ISA_REF, TSR_ISA_AVX2, TSR_ISA_AVX512 };
 
 struct tsr_exec_options {
     uint32_t workers;        /* 0: one per CPU in `cpus`, or in the affinity mask */

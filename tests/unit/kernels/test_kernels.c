@@ -1,0 +1,331 @@
+/* Every instruction set's table against the reference. TESSERA_ISA=avx2|avx512 names the one to
+ * test (default: the best that this CPU has; absent: skip). */
+#include <cmocka.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <tsr/kernels/kernels.h>
+
+static const struct tsr_kernels *table;
+
+static uint32_t state = 1;
+static float uniform(void) /* -1 .. 1 */
+{
+    state = state * 1664525u + 1013904223u;
+    return (float)(state >> 8) / 8388608.0f - 1;
+}
+
+static const enum tsr_dtype dtype_of[TSR_FORMAT_COUNT] = {
+    [TSR_FORMAT_F32] = TSR_DTYPE_F32,   [TSR_FORMAT_F16] = TSR_DTYPE_F32,
+    [TSR_FORMAT_BF16] = TSR_DTYPE_F32,  [TSR_FORMAT_Q8_0] = TSR_DTYPE_F32,
+    [TSR_FORMAT_Q4_0] = TSR_DTYPE_Q4_0, [TSR_FORMAT_Q4_1] = TSR_DTYPE_Q4_1,
+    [TSR_FORMAT_Q6_K] = TSR_DTYPE_Q6_K,
+};
+
+enum { ROWS_MAX = 23, PANELS = 5 };
+
+struct matrix {
+    uint32_t cols;
+    uint8_t *panels;
+    size_t panel_bytes;
+};
+
+static struct matrix random_matrix(enum tsr_format format, uint32_t cols)
+{
+    const struct tsr_dtype_info *info = tsr_dtype_info(dtype_of[format]);
+    struct matrix m = {.cols = cols, .panel_bytes = tsr_panel_bytes(format, cols)};
+    m.panels = aligned_alloc(64, (m.panel_bytes * PANELS + 4096 + 63) & ~(size_t)63);
+    size_t row_bytes = (size_t)cols / info->block * info->block_bytes;
+    uint8_t *rows = malloc(row_bytes * 16);
+    float *scratch = malloc((cols + 256) * sizeof *scratch);
+    for (int p = 0; p < PANELS; p++) {
+        const void *at[16];
+        for (int r = 0; r < 16; r++) {
+            uint8_t *row = rows + row_bytes * (size_t)r;
+            at[r] = row;
+            if (dtype_of[format] == TSR_DTYPE_F32) {
+                for (uint32_t k = 0; k < cols; k++) {
+                    float v = uniform() * 0.1f;
+                    memcpy(row + 4 * k, &v, 4);
+                }
+                continue;
+            }
+            for (size_t i = 0; i < row_bytes; i++) {
+                row[i] = (uint8_t)(state = state * 1664525u + 1013904223u, state >> 24);
+            }
+            for (size_t b = 0; b < row_bytes; b += info->block_bytes) {
+                uint16_t d = tsr_f32_to_f16(uniform() * 0.01f);
+                memcpy(row + b + (format == TSR_FORMAT_Q6_K ? 208 : 0), &d, 2);
+                if (format == TSR_FORMAT_Q4_1) {
+                    memcpy(row + b + 2, &d, 2);
+                }
+            }
+        }
+        assert_true(tsr_panel_pack(format, dtype_of[format], at, cols,
+                                   m.panels + m.panel_bytes * (size_t)p, scratch));
+    }
+    free(rows);
+    free(scratch);
+    return m;
+}
+
+static struct tsr_acts random_acts(uint32_t cols, void **memory)
+{
+    struct tsr_acts acts;
+    uint32_t padded = (cols + 255) / 256 * 256;
+    *memory = aligned_alloc(64, tsr_acts_bytes(ROWS_MAX, padded));
+    tsr_acts_init(&acts, *memory, ROWS_MAX, padded);
+    memset(acts.f, 0, (size_t)ROWS_MAX * padded * 4);
+    for (uint32_t r = 0; r < ROWS_MAX; r++) {
+        float *x = acts.f + (size_t)r * padded;
+        for (uint32_t k = 0; k < cols; k++) {
+            x[k] = uniform() * (r % 3 == 0 ? 100.0f : 1.0f);
+        }
+        if (r == 5) {
+            memset(x, 0, cols * 4); /* an all-zero row */
+        }
+        table->quantize(x, cols, &acts, r);
+    }
+    return acts;
+}
+
+static const uint32_t columns_block[] = {256, 512, 1280};
+static const uint32_t columns_32[] = {32, 64, 96, 576, 1536};
+static const uint32_t columns_any[] = {1, 7, 20, 33, 271, 576, 1009};
+
+static void check_format(enum tsr_format format, uint32_t cols)
+{
+    struct matrix m = random_matrix(format, cols);
+    void *memory;
+    struct tsr_acts acts = random_acts(cols, &memory);
+    bool block = tsr_format_info(format)->scale_inputs > 0;
+    _Alignas(64) float one[PANELS * 16], many[ROWS_MAX * 16], want[16];
+    for (uint32_t rows = 1; rows <= ROWS_MAX; rows += rows < 9 ? 1 : 7) {
+        for (uint32_t p = 0; p < PANELS; p++) {
+            const uint8_t *panel = m.panels + m.panel_bytes * p;
+            table->rows[format](panel, cols, &acts, 0, rows, many);
+            for (uint32_t r = 0; r < rows; r++) {
+                table->row1[format](m.panels, PANELS, cols, &acts, r, one);
+                assert_memory_equal(one + 16 * p, many + 16 * r, 64);
+                if (block) {
+                    tsr_ref_rows_q16(format, panel, cols, &acts, r, want);
+                    assert_memory_equal(want, many + 16 * r, 64);
+                }
+                tsr_kernels_ref.row1[format](panel, 1, cols, &acts, r, want);
+                /* 16-bit activations cost 2^-16 of a block's largest, bf16 ones (vdpbf16ps) 2^-9 of
+                 * each */
+                double error = 0, size = 1e-30;
+                for (int i = 0; i < 16; i++) {
+                    double e = (double)want[i] - (double)many[16 * r + (uint32_t)i];
+                    error += e * e;
+                    size += (double)want[i] * (double)want[i];
+                }
+                bool rounds = !strcmp(table->name, "avx512") && format == TSR_FORMAT_BF16;
+                assert_true(sqrt(error / size) <= (rounds ? 2e-2 : 2e-4));
+            }
+        }
+    }
+    free(m.panels);
+    free(memory);
+}
+
+static void test_kernels_matmul_equals_reference(void **unused)
+{
+    (void)unused;
+    for (int format = 0; format < TSR_FORMAT_COUNT; format++) {
+        if (format == TSR_FORMAT_Q6_K) {
+            for (size_t i = 0; i < sizeof columns_block / sizeof *columns_block; i++) {
+                check_format(format, columns_block[i]);
+            }
+        } else if (dtype_of[format] == TSR_DTYPE_F32) {
+            for (size_t i = 0; i < sizeof columns_any / sizeof *columns_any; i++) {
+                check_format(format, columns_any[i]);
+            }
+        }
+        if (format != TSR_FORMAT_Q6_K) {
+            for (size_t i = 0; i < sizeof columns_32 / sizeof *columns_32; i++) {
+                check_format(format, columns_32[i]);
+            }
+        }
+    }
+}
+
+static void test_kernels_quantize_equals_reference(void **unused)
+{
+    (void)unused;
+    for (uint32_t cols = 1; cols < 300; cols += 13) {
+        void *memory[2];
+        struct tsr_acts acts = random_acts(cols, &memory[0]), ref = acts;
+        memory[1] = aligned_alloc(64, tsr_acts_bytes(ROWS_MAX, acts.cols));
+        tsr_acts_init(&ref, memory[1], ROWS_MAX, acts.cols);
+        for (uint32_t r = 0; r < ROWS_MAX; r++) {
+            tsr_kernels_ref.quantize(acts.f + (size_t)r * acts.cols, cols, &ref, r);
+        }
+        assert_memory_equal(acts.q, ref.q, (size_t)ROWS_MAX * acts.cols * 2);
+        assert_memory_equal(acts.d, ref.d, (size_t)ROWS_MAX * acts.cols / 32 * 4);
+        assert_memory_equal(acts.ds, ref.ds, (size_t)ROWS_MAX * acts.cols / 32 * 4);
+        assert_memory_equal(acts.sum16, ref.sum16, (size_t)ROWS_MAX * acts.cols / 16 * 4);
+        assert_memory_equal(acts.sum32, ref.sum32, (size_t)ROWS_MAX * acts.cols / 32 * 4);
+        free(memory[0]);
+        free(memory[1]);
+    }
+}
+
+static void near(const float *a, const float *b, uint32_t n, float tolerance)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (fabsf(a[i] - b[i]) > tolerance * fmaxf(1, fabsf(b[i]))) {
+            fail_msg("%u of %u: %g, reference %g", i, n, (double)a[i], (double)b[i]);
+        }
+    }
+}
+
+static void test_kernels_row_operations(void **unused)
+{
+    (void)unused;
+    float x[600], w[600], y[600], z[600];
+    for (uint32_t n = 1; n <= 600; n += 37) {
+        for (uint32_t i = 0; i < n; i++) {
+            x[i] = uniform() * 20;
+            w[i] = uniform();
+        }
+        table->norm(x, w, 1e-5f, n, y);
+        tsr_kernels_ref.norm(x, w, 1e-5f, n, z);
+        near(y, z, n, 2e-6f);
+        memcpy(y, x, sizeof x);
+        memcpy(z, x, sizeof x);
+        table->silu_mul(y, w, n);
+        tsr_kernels_ref.silu_mul(z, w, n);
+        near(y, z, n, 2e-6f);
+        memcpy(y, x, sizeof x);
+        memcpy(z, x, sizeof x);
+        table->gelu_mul(y, w, n);
+        tsr_kernels_ref.gelu_mul(z, w, n);
+        near(y, z, n, 2e-5f);
+        memcpy(y, x, sizeof x);
+        memcpy(z, x, sizeof x);
+        table->rope(y, w, w + n / 2, n / 2 * 2);
+        tsr_kernels_ref.rope(z, w, w + n / 2, n / 2 * 2);
+        near(y, z, n, 2e-6f);
+        uint16_t a[1200], b[1200];
+        memset(a, 0, sizeof a);
+        memset(b, 0, sizeof b);
+        x[n / 2] = 1e9f;
+        table->store_f16(x, n, a, 2);
+        tsr_kernels_ref.store_f16(x, n, b, 2);
+        assert_memory_equal(a, b, sizeof a);
+    }
+}
+
+enum { PAGES = 4 };
+struct pages {
+    uint16_t *keys[PAGES], *values[PAGES];
+};
+static const uint16_t *page_keys(const void *ctx, uint32_t block)
+{
+    return ((const struct pages *)ctx)->keys[block];
+}
+static const uint16_t *page_values(const void *ctx, uint32_t block)
+{
+    return ((const struct pages *)ctx)->values[block];
+}
+
+/* Against the reference, and each query alone against all together, byte for byte; what lies beyond
+ * the last position is NaN and must not be felt. */
+static void check_attend(uint32_t dim, uint32_t n, uint32_t first, uint32_t step, uint32_t window,
+                         float softcap)
+{
+    struct pages pages;
+    uint32_t last = first + (n - 1) / 2 * step;
+    for (uint32_t b = 0; b < PAGES; b++) {
+        pages.keys[b] = malloc(64 * dim * 2);
+        pages.values[b] = malloc(64 * dim * 2);
+        for (uint32_t p = 0; p < 64; p++) {
+            for (uint32_t d = 0; d < dim; d++) {
+                bool beyond = b * 64 + p > last;
+                pages.keys[b][d * 64 + p] = beyond ? 0x7e00 : tsr_f32_to_f16(uniform() * 2);
+                pages.values[b][p * dim + d] = beyond ? 0x7e00 : tsr_f32_to_f16(uniform());
+            }
+        }
+    }
+    float q[16][256], out[3][16][256];
+    _Alignas(64) float scratch[16 * (64 + 256)];
+    struct tsr_attend a = {.n = n,
+                           .head_dim = dim,
+                           .window = window,
+                           .scale = 0.3f,
+                           .softcap = softcap,
+                           .keys = page_keys,
+                           .values = page_values,
+                           .ctx = &pages,
+                           .scratch = scratch};
+    for (uint32_t i = 0; i < n; i++) {
+        a.q[i] = q[i];
+        a.position[i] = first + i / 2 * step;
+        for (uint32_t d = 0; d < dim; d++) {
+            q[i][d] = uniform() * 2;
+        }
+    }
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint32_t i = 0; i < n; i++) {
+            a.out[i] = out[pass][i];
+        }
+        (pass ? tsr_kernels_ref.attend : table->attend)(&a);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        struct tsr_attend one = a;
+        one.n = 1;
+        one.q[0] = q[i];
+        one.out[0] = out[2][i];
+        one.position[0] = a.position[i];
+        table->attend(&one);
+        assert_memory_equal(out[2][i], out[0][i], dim * 4);
+        near(out[0][i], out[1][i], dim, 5e-6f);
+    }
+    for (uint32_t b = 0; b < PAGES; b++) {
+        free(pages.keys[b]);
+        free(pages.values[b]);
+    }
+}
+
+static void test_kernels_attention(void **unused)
+{
+    (void)unused;
+    static const uint32_t dims[] = {16, 20, 32, 64, 80, 96, 128, 256};
+    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
+        check_attend(dims[i], 1, 0, 0, 0, 0);
+        check_attend(dims[i], 3, 130, 0, 0, 0);
+        check_attend(dims[i], 7, 63, 1, 0, 0);
+        check_attend(dims[i], 16, 60, 7, 0, 0);
+        check_attend(dims[i], 16, 60, 20, 24, 0);
+        check_attend(dims[i], 5, 200, 3, 100, 30);
+    }
+}
+
+int main(void)
+{
+    const char *name = getenv("TESSERA_ISA");
+    enum tsr_isa isa = !name                     ? TSR_ISA_BEST
+                       : !strcmp(name, "avx512") ? TSR_ISA_AVX512
+                                                 : TSR_ISA_AVX2;
+    table = tsr_kernels_select(isa);
+    if (!table || table == &tsr_kernels_ref) {
+        printf("skipped: this CPU lacks %s\n", name ? name : "AVX2");
+        return 77;
+    }
+    printf("kernels: %s\n", table->name);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_kernels_quantize_equals_reference),
+        cmocka_unit_test(test_kernels_matmul_equals_reference),
+        cmocka_unit_test(test_kernels_row_operations),
+        cmocka_unit_test(test_kernels_attention),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
