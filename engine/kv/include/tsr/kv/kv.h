@@ -1,8 +1,8 @@
 /* The KV cache: pages of 64 positions from one pool, a page table per sequence.
  *
- * A page holds the keys and values of 64 consecutive positions for every layer and KV head, f16. Layout of a
- * page: [layer][kv_head] of { keys [head_dim][64], values [64][head_dim] }: keys transposed, so that a
- * vector register holds one dimension of consecutive positions. */
+ * A page holds the keys and values of 64 consecutive positions for every layer and KV head, f16.
+ * Layout of a page: [layer][kv_head] of { keys [head_dim][64], values [64][head_dim] }: keys
+ * transposed, so that a vector register holds one dimension of consecutive positions. */
 #ifndef TSR_KV_KV_H
 #define TSR_KV_KV_H
 
@@ -36,8 +36,9 @@ void tsr_kv_destroy(struct tsr_kv_pool *pool);
 /* Binds seq to caller-owned storage for pages_max indices. */
 void tsr_kv_seq_init(struct tsr_kv_seq *seq, uint32_t *pages, uint32_t pages_max);
 
-/* Grows seq to hold `positions` positions. 0; -ENOSPC where the pool has too few pages free (nothing taken);
- * -E2BIG where seq's table is too small. No allocation. One thread (the frontend) calls this. */
+/* Grows seq to hold `positions` positions. 0; -ENOSPC where the pool has too few pages free
+ * (nothing taken); -E2BIG where seq's table is too small. No allocation. One thread (the frontend)
+ * calls this. */
 int tsr_kv_reserve(struct tsr_kv_pool *pool, struct tsr_kv_seq *seq, uint32_t positions);
 
 /* Gives all pages back. */
