@@ -1,10 +1,11 @@
 /* Every instruction set's table against the reference. TESSERA_ISA=avx2|avx512 names the one to
  * test (default: the best that this CPU has; absent: skip). */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
 
 #include <math.h>
 #include <stdio.h>
