@@ -29,6 +29,14 @@ if(TSR_SANITIZE)
     endif()
 endif()
 
+if(TSR_FUZZ)
+    if(NOT CMAKE_C_COMPILER_ID STREQUAL "Clang")
+        message(FATAL_ERROR "TSR_FUZZ needs clang (CC=clang-14): gcc has no libFuzzer")
+    endif()
+    target_compile_options(tsr_flags INTERFACE -fsanitize=fuzzer-no-link)
+    target_link_options(tsr_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
 # tsr_layer(NAME [DEPS target...] [PRIVATE target...])
 # The folder's *.c become the static library tsr_NAME, its include/ the public headers.
 function(tsr_layer name)

@@ -97,7 +97,7 @@ static bool find_path(const char *root, bool v2, char *out, size_t size)
 static uint64_t level_headroom(const char *root, const char *folder, bool v2)
 {
     uint64_t limit = UINT64_MAX, high, used, part, cache = 0;
-    char path[2 * PATH_MAX];
+    char path[2 * PATH_MAX + 16];
     if (!tsr_sysfs_u64(root, &limit, "%s/%s", folder,
                        v2 ? "memory.max" : "memory.limit_in_bytes")) {
         return UINT64_MAX; /* the top of a hierarchy has no limit file */

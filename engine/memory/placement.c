@@ -125,7 +125,7 @@ int tsr_placement_text(const struct tsr_placement *p, char *out, size_t size)
     for (int i = 0; i < TSR_PAGES_COUNT; i++) {
         if (p->bytes_by_pages[i]) {
             n = snprintf(out + (at < size ? at : size), at < size ? size - at : 0,
-                         "%s%s pages %.0f %%", comma, tsr_pages_name(i),
+                         "%s%s pages %.0f %%", comma, tsr_pages_name((enum tsr_pages)i),
                          100 * (double)p->bytes_by_pages[i] / whole);
             at += (size_t)n;
             comma = ", ";
