@@ -1,7 +1,8 @@
 /* Errors that carry a sentence for a person.
  *
- * Control-path functions return 0 or a negative errno and take an optional `struct tsr_err *`. Where
- * they fail, the sentence says what was wrong, with names and numbers, and what to do about it. */
+ * Control-path functions return 0 or a negative errno and take an optional `struct tsr_err *`.
+ * Where they fail, the sentence says what was wrong, with names and numbers, and what to do about
+ * it. */
 #ifndef TSR_SHM_ERR_H
 #define TSR_SHM_ERR_H
 
@@ -17,8 +18,9 @@ struct tsr_err {
 __attribute__((format(printf, 3, 4))) int tsr_err_set(struct tsr_err *err, int code,
                                                       const char *format, ...);
 
-/* Puts "prefix: " in front of the sentence that err holds (a file's name before a parser's complaint).
- * Returns err->code; -EIO where err is NULL. */
-__attribute__((format(printf, 2, 3))) int tsr_err_prefix(struct tsr_err *err, const char *format, ...);
+/* Puts "prefix: " in front of the sentence that err holds (a file's name before a parser's
+ * complaint). Returns err->code; -EIO where err is NULL. */
+__attribute__((format(printf, 2, 3))) int tsr_err_prefix(struct tsr_err *err, const char *format,
+                                                         ...);
 
 #endif

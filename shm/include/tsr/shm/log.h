@@ -1,5 +1,5 @@
-/* The log hook: libraries say things through it, the program decides where they go (default: stderr,
- * at INFO and above). Never called on the token path. */
+/* The log hook: libraries say things through it, the program decides where they go (default:
+ * stderr, at INFO and above). Never called on the token path. */
 #ifndef TSR_SHM_LOG_H
 #define TSR_SHM_LOG_H
 
@@ -11,6 +11,7 @@ typedef void tsr_log_fn(void *ctx, enum tsr_log_level level, const char *text);
 void tsr_log_set(tsr_log_fn *fn, void *ctx, enum tsr_log_level level_min);
 
 /* One line, without a newline at its end. Thread-safe if the sink is. */
-__attribute__((format(printf, 2, 3))) void tsr_log(enum tsr_log_level level, const char *format, ...);
+__attribute__((format(printf, 2, 3))) void tsr_log(enum tsr_log_level level, const char *format,
+                                                   ...);
 
 #endif
