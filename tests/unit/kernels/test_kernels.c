@@ -93,6 +93,9 @@ static struct tsr_acts random_acts(uint32_t cols, void **memory)
             memset(x, 0, cols * 4); /* an all-zero row */
         }
         table->quantize(x, cols, &acts, r);
+        if (table->to_bf16) {
+            table->to_bf16(x, cols, &acts, r);
+        }
     }
     return acts;
 }

@@ -24,11 +24,12 @@ enum {
     TSR_ATTEND_QUERIES_MAX = 16,
 };
 
-/* A matrix of activations [rows, cols], in f32 or as 16-bit integers with a scale per 32. cols is a
- * multiple of 256. */
+/* A matrix of activations [rows, cols], in f32, as bf16 or as 16-bit integers with a scale per 32.
+ * cols is a multiple of 256. */
 struct tsr_acts {
     uint32_t cols;
     float *f;       /* [rows, cols] f32; NULL where quantized */
+    uint16_t *bf;   /* [rows, cols] bf16: what `to_bf16` of a table made of f32 */
     int16_t *q;     /* [rows, cols]: x ~ d * q, |q| <= TSR_ACT_MAX */
     float *d;       /* [rows, cols / 32] */
     float *ds;      /* [rows, cols / 32]: d * (sum of the block's q) */
@@ -36,9 +37,9 @@ struct tsr_acts {
     int32_t *sum32; /* [rows, cols / 32] */
 };
 
-/* Bytes behind the pointers of a quantized / an f32 matrix of [rows, cols]. */
+/* Bytes behind the pointers of all forms of a matrix of [rows, cols]. */
 size_t tsr_acts_bytes(uint32_t rows, uint32_t cols);
-/* Lays both forms of a [rows, cols] matrix out in memory (tsr_acts_bytes(), 64-byte aligned). */
+/* Lays all forms of a [rows, cols] matrix out in memory (tsr_acts_bytes(), 64-byte aligned). */
 void tsr_acts_init(struct tsr_acts *acts, void *memory, uint32_t rows, uint32_t cols);
 
 /* Up to TSR_ATTEND_QUERIES_MAX query vectors against one KV head. */
@@ -67,6 +68,10 @@ struct tsr_kernels {
 
     /* Row `row` of acts (its 16-bit form) from x [count]; columns beyond count become zero. */
     void (*quantize)(const float *x, uint32_t count, struct tsr_acts *acts, uint32_t row);
+
+    /* Row `row` of acts->bf from x [count], rounded to nearest even; columns beyond count become
+     * zero. Where it is not NULL, row1 and rows of bf16 weights read acts->bf; else acts->f. */
+    void (*to_bf16)(const float *x, uint32_t count, struct tsr_acts *acts, uint32_t row);
 
     /* out [n_panels * 16] = the panels' outputs for one row of activations. */
     void (*row1[TSR_FORMAT_COUNT])(const void *panels, uint32_t n_panels, uint32_t cols,
