@@ -28,7 +28,7 @@ static void add_span(struct tsr_sched *s, uint32_t id, const uint32_t *tokens, u
     struct tsr_sched_seq *seq = &s->seqs[id];
     struct tsr_sched_step *step = &s->step;
 
-    s->span_ids[step->n_spans] = id;
+    s->step.span_ids[step->n_spans] = id;
     step->spans[step->n_spans++] = (struct tsr_span){
         .kv = &seq->kv,
         .tokens = tokens,
@@ -126,7 +126,7 @@ void tsr_sched_commit(struct tsr_sched *s)
     assert(s->composed);
     s->composed = false;
     for (uint32_t i = 0; i < s->step.n_spans; i++) {
-        uint32_t id = s->span_ids[i];
+        uint32_t id = s->step.span_ids[i];
         struct tsr_sched_seq *seq = &s->seqs[id];
         seq->position += seq->rows;
         seq->rows = 0;

@@ -84,9 +84,9 @@ int tsr_sched_create(struct tsr_sched **out, const struct tsr_sched_options *opt
     s->tables_free = calloc(options->sequences_max, sizeof *s->tables_free);
     s->step.spans = calloc(spans, sizeof *s->step.spans);
     s->step.logit_ids = calloc(options->logit_rows_max, sizeof *s->step.logit_ids);
-    s->span_ids = calloc(spans, sizeof *s->span_ids);
+    s->step.span_ids = calloc(spans, sizeof *s->step.span_ids);
     if (!s->seqs || !s->pages || !s->tables_free || !s->step.spans || !s->step.logit_ids ||
-        !s->span_ids) {
+        !s->step.span_ids) {
         goto fail;
     }
     for (uint32_t i = 0; i < options->sequences_max; i++) {
@@ -117,7 +117,7 @@ void tsr_sched_destroy(struct tsr_sched *s)
             s->kv.release(s->kv.ctx, &s->seqs[i].kv);
         }
     }
-    free(s->span_ids);
+    free(s->step.span_ids);
     free(s->step.logit_ids);
     free(s->step.spans);
     free(s->tables_free);
@@ -238,6 +238,7 @@ int tsr_sched_submit(struct tsr_sched *s, const struct tsr_sched_submit *submit,
         expiry_lower(s, seq->deadline_ns);
     }
     *out = id;
+    tsr_sched_admit(s, now_ns);
     return 0;
 }
 
@@ -345,6 +346,18 @@ void tsr_sched_admit(struct tsr_sched *s, uint64_t now_ns)
         seq->admitted = true;
         settle(s, id, now_ns);
     }
+}
+
+uint32_t tsr_sched_queue_position(const struct tsr_sched *s, uint32_t id)
+{
+    if (live(s, id)->state != TSR_SCHED_WAITING) {
+        return 0;
+    }
+    uint32_t n = 1;
+    for (uint32_t at = s->seqs[id].prev; at != TSR_SCHED_NONE; at = s->seqs[at].prev) {
+        n++;
+    }
+    return n;
 }
 
 uint64_t tsr_sched_cookie(const struct tsr_sched *s, uint32_t id)

@@ -53,7 +53,6 @@ struct tsr_sched {
 
     bool composed; /* between compose and commit */
     struct tsr_sched_step step;
-    uint32_t *span_ids; /* [spans] the sequence of each */
 };
 
 void tsr_sched_list_push(struct tsr_sched *sched, enum tsr_sched_state state, uint32_t id);

@@ -98,7 +98,7 @@ static void test_sched_refuses_requests(void **state)
     } cases[] = {
         {{.prompt = prompt, .prompt_tokens = 0, .max_tokens = 1}, -EINVAL},
         {{.prompt = prompt, .prompt_tokens = 1, .max_tokens = 0}, -EINVAL},
-        {{.prompt = prompt, .prompt_tokens = 1, .max_tokens = 1, .priority = 16}, -EINVAL},
+        {{.prompt = prompt, .prompt_tokens = 1, .max_tokens = 1, .priority = 256}, -EINVAL},
         {{.prompt = prompt, .prompt_tokens = 1025, .max_tokens = 1}, -E2BIG},
         {{.prompt = prompt, .prompt_tokens = 1, .max_tokens = UINT32_MAX}, -E2BIG},
         {{.prompt = prompt, .prompt_tokens = 1000, .max_tokens = 25}, -E2BIG},
@@ -109,9 +109,12 @@ static void test_sched_refuses_requests(void **state)
         assert_int_equal(tsr_sched_submit(b.sched, &cases[i].s, 1, &id), cases[i].rc);
         assert_int_equal(id, 99);
     }
-    submit(&b, 200, 56, 1, 0, 1); /* the whole pool fits */
-    submit(&b, 1, 1, 1, 0, 1);
-    submit(&b, 1, 1, 1, 0, 1);
+    uint32_t whole = submit(&b, 200, 56, 1, 0, 1); /* the whole pool fits */
+    assert_int_equal(tsr_sched_state(b.sched, whole), TSR_SCHED_PREFILL);
+    assert_int_equal(tsr_sched_queue_position(b.sched, whole), 0);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(tsr_sched_queue_position(b.sched, submit(&b, 1, 1, 1, 0, 1)), i + 1);
+    }
     struct tsr_sched_submit s = {.prompt = prompt, .prompt_tokens = 1, .max_tokens = 1};
     uint32_t id;
     assert_int_equal(tsr_sched_submit(b.sched, &s, 1, &id), -EAGAIN);

@@ -25,8 +25,8 @@
 enum {
     TSR_SCHED_ROWS_DEFAULT = 512,   /* rows a step when nothing decodes */
     TSR_SCHED_CHUNK_DEFAULT = 64,   /* rows of prompts in a step that also decodes */
-    TSR_SCHED_PRIORITY_MAX = 15,    /* 0 is the lowest priority */
-    TSR_SCHED_AGE_SECONDS = 10,     /* one level of priority is worth this long a wait */
+    TSR_SCHED_PRIORITY_MAX = 255,   /* 0 is the lowest priority */
+    TSR_SCHED_AGE_MS = 500,         /* one level of priority is worth this long a wait */
     TSR_SCHED_PARK_SECONDS = 30,    /* without credit for this long: ended */
     TSR_SCHED_TOKENS_DEFAULT = 512, /* max tokens where a request names none */
 };
@@ -87,6 +87,7 @@ struct tsr_sched_ended {
 struct tsr_sched_step {
     uint32_t n_spans;
     struct tsr_span *spans;
+    uint32_t *span_ids; /* [n_spans] the sequence of each */
     uint32_t rows;
     uint32_t decode_rows; /* of these, the first decode_rows are decode rows */
     uint32_t n_logits;
@@ -152,6 +153,9 @@ void tsr_sched_commit(struct tsr_sched *sched);
  * more it parks. The caller ends a sequence that has produced max_tokens: it has no KV for another.
  */
 void tsr_sched_token(struct tsr_sched *sched, uint32_t id, uint32_t token, uint64_t now_ns);
+
+/* How many stand before it in the queue, itself counted; 0: it is not in the queue. O(queue). */
+uint32_t tsr_sched_queue_position(const struct tsr_sched *sched, uint32_t id);
 
 uint64_t tsr_sched_cookie(const struct tsr_sched *sched, uint32_t id);
 enum tsr_sched_state tsr_sched_state(const struct tsr_sched *sched, uint32_t id);
