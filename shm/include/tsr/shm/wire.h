@@ -319,11 +319,11 @@ struct tsr_wire_accepted {
 
 static_assert(sizeof(struct tsr_wire_accepted) == 64, "accepted layout");
 
-enum tsr_token_flag {
-    TSR_TOKEN_LOGPROB = 1 << 0, /* `logprob` and the alternatives are there */
-    TSR_TOKEN_TEXT_ONLY =
+enum tsr_wire_token_flag {
+    TSR_WIRE_TOKEN_LOGPROB = 1 << 0, /* `logprob` and the alternatives are there */
+    TSR_WIRE_TOKEN_TEXT_ONLY =
         1 << 1, /* no token: text that was held back (stop strings, half a character) */
-    TSR_TOKEN_SPECIAL = 1 << 2, /* a special token */
+    TSR_WIRE_TOKEN_SPECIAL = 1 << 2, /* a special token */
 };
 
 /* TOKEN: the fixed part, text_bytes of text (whole UTF-8 characters; may be empty while a character
@@ -338,7 +338,7 @@ struct tsr_wire_token {
     uint32_t index; /* of the token in the answer, from 0 */
     uint16_t text_bytes;
     uint8_t top_count;
-    uint8_t flags; /* enum tsr_token_flag */
+    uint8_t flags; /* enum tsr_wire_token_flag */
     uint8_t text[];
 };
 
