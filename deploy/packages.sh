@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Installs the Debian packages of the groups named (build, model, test; see packages.txt) that are not there yet.
+#
+#     deploy/packages.sh build model        installs (as root, or through sudo where that asks for nothing)
+#     deploy/packages.sh --missing build    only prints what is missing
+#
+# Exit: 0 all there, 1 something is missing and could not be installed.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+
+only_print=no
+if [ "${1:-}" = --missing ]; then
+    only_print=yes
+    shift
+fi
+[ $# -gt 0 ] || set -- build
+
+missing=()
+for group in "$@"; do
+    while read -r of package; do
+        [ "$of" = "$group" ] || continue
+        status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+        [ "$status" = installed ] || missing+=("$package")
+    done <"$here/packages.txt"
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if [ "$only_print" = yes ]; then
+    echo "${missing[*]}"
+    exit 1
+fi
+if ! command -v apt-get >/dev/null; then
+    echo "packages: these Debian packages, or what your system calls them, are needed: ${missing[*]}" >&2
+    exit 1
+fi
+as_root=()
+if [ "$(id -u)" != 0 ]; then
+    if ! sudo -n true 2>/dev/null; then
+        echo "packages: please run: sudo apt-get install ${missing[*]}" >&2
+        exit 1
+    fi
+    as_root=(sudo -n)
+fi
+echo "Installing packages: ${missing[*]}" >&2
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+install() {
+    "${as_root[@]}" apt-get install -y --no-install-recommends "${missing[@]}" >"$log" 2>&1
+}
+# Package lists that are missing or old are the usual reason for a failure: fetch them, and try once more.
+if ! install; then
+    "${as_root[@]}" apt-get update >>"$log" 2>&1 || true
+    if ! install; then
+        tail -n 20 "$log" >&2
+        echo "packages: apt-get could not install ${missing[*]} (its last words are above)" >&2
+        exit 1
+    fi
+fi
