@@ -534,6 +534,11 @@ static bool decode_float(enum tsr_gguf_type type, const uint8_t *data, double *v
     return true;
 }
 
+bool tsr_gguf_has(const struct tsr_gguf *gguf, const char *key)
+{
+    return find(gguf, key) != NULL;
+}
+
 bool tsr_gguf_string(const struct tsr_gguf *gguf, const char *key, struct tsr_gguf_string *value)
 {
     const struct entry *entry = find(gguf, key);

@@ -17,9 +17,9 @@
 
 struct tsr_config;
 
-/* From a config.json's text (copied). -EINVAL where it is not JSON, or not an object; -E2BIG above
- * the limits. */
-int tsr_config_from_json(struct tsr_config **config, const char *text, size_t size,
+/* From a config.json's text (copied). -EINVAL where it is not JSON, not an object, or, with
+ * is_model, states no model_type (generation_config.json does not); -E2BIG above the limits. */
+int tsr_config_from_json(struct tsr_config **config, const char *text, size_t size, bool is_model,
                          struct tsr_err *err);
 
 /* From a GGUF's metadata; gguf must outlive the result. -EINVAL where general.architecture is
@@ -57,7 +57,6 @@ struct tsr_hparams {
     uint32_t hidden, layers, ffn, vocab, context;
     uint32_t heads, kv_heads, head_dim; /* kv_heads divides heads; head_dim is even */
     float eps;                          /* of the norms, > 0 */
-    bool tied;                          /* the head is the embedding */
 };
 
 /* Reads them; kv_heads defaults to heads, head_dim to hidden / heads. vocab is 0 where a GGUF does

@@ -60,6 +60,7 @@ uint64_t tsr_gguf_bytes(const struct tsr_gguf *gguf); /* size of the file */
 /* --- metadata: each lookup is false (NULL) where the key is absent or its value of another kind
  * ----------------- */
 
+bool tsr_gguf_has(const struct tsr_gguf *gguf, const char *key); /* of any kind */
 bool tsr_gguf_string(const struct tsr_gguf *gguf, const char *key, struct tsr_gguf_string *value);
 /* Any integer type; false above INT64_MAX. */
 bool tsr_gguf_int(const struct tsr_gguf *gguf, const char *key, int64_t *value);

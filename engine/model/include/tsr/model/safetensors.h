@@ -5,6 +5,7 @@
 #ifndef TSR_MODEL_SAFETENSORS_H
 #define TSR_MODEL_SAFETENSORS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,7 +31,7 @@ void tsr_safetensors_close(struct tsr_safetensors *file); /* NULL is allowed */
 uint64_t tsr_safetensors_bytes(const struct tsr_safetensors *file); /* size of the file */
 
 /* Whether a tensor's data lies in this file's bytes. */
-int tsr_safetensors_holds(const struct tsr_safetensors *file, const struct tsr_tensor *tensor);
+bool tsr_safetensors_holds(const struct tsr_safetensors *file, const struct tsr_tensor *tensor);
 
 /* Tells the system that the file's pages are not needed for now; they read back from the file when
  * touched. */

@@ -1,0 +1,174 @@
+#include <tsr/model/model.h>
+
+#include "build_priv.h"
+
+#include <tsr/model/source.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Every architecture: the name that config.json's model_type and GGUF's general.architecture give
+ * it. */
+static const struct {
+    const char *name;
+    int (*build)(struct tsr_builder *b);
+} architectures[] = {
+    {"llama", tsr_build_llama},
+    {"qwen2", tsr_build_qwen2},
+};
+enum { ARCHITECTURES = sizeof architectures / sizeof *architectures };
+
+static int build(struct tsr_model *model, struct tsr_source *source, struct tsr_err *err)
+{
+    const char *name = tsr_config_architecture(source->config);
+    struct tsr_builder builder = {
+        .program = &model->program,
+        .config = source->config,
+        .tensors = source->tensors,
+        .err = err,
+    };
+    if (source->tensors->n == 0) {
+        return tsr_err_set(err, -EINVAL, "holds metadata only, no tensors");
+    }
+    char known[256] = "";
+    for (size_t i = 0; i < ARCHITECTURES; i++) {
+        if (strcmp(architectures[i].name, name) == 0) {
+            return architectures[i].build(&builder);
+        }
+        size_t at = strlen(known);
+        snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", architectures[i].name);
+    }
+    return tsr_err_set(err, -ENOTSUP, "the architecture '%s' is not supported; these are: %s", name,
+                       known);
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Adds the tokens that a key names to the set. */
+static int add_eos(struct tsr_model *model, const struct tsr_config *config, const char *key,
+                   struct tsr_err *err)
+{
+    uint32_t ids[TSR_MODEL_EOS_MAX];
+    int count = tsr_config_tokens(config, key, ids, TSR_MODEL_EOS_MAX, err);
+    for (int i = 0; i < count; i++) {
+        if (ids[i] >= model->program.vocab) {
+            return tsr_err_set(err, -EINVAL, "%s is %u, beyond the vocabulary of %u", key, ids[i],
+                               model->program.vocab);
+        }
+        bool known = false;
+        for (uint32_t j = 0; j < model->n_eos; j++) {
+            known = known || model->eos[j] == ids[i];
+        }
+        if (!known && model->n_eos == TSR_MODEL_EOS_MAX) {
+            return tsr_err_set(err, -E2BIG, "more than %d tokens end a text", TSR_MODEL_EOS_MAX);
+        }
+        if (!known) {
+            model->eos[model->n_eos++] = ids[i];
+        }
+    }
+    return count < 0 ? count : 0;
+}
+
+static int read_tokens(struct tsr_model *model, const struct tsr_source *source,
+                       struct tsr_err *err)
+{
+    static const char *const eos_keys[] = {"eos_token_id", "eot_token_id", "eom_token_id"};
+    int rc = 0;
+    for (size_t i = 0; i < sizeof eos_keys / sizeof *eos_keys && rc == 0; i++) {
+        rc = add_eos(model, source->config, eos_keys[i], err);
+    }
+    if (rc == 0 && source->generation) {
+        rc = add_eos(model, source->generation, "eos_token_id", err);
+    }
+    qsort(model->eos, model->n_eos, sizeof *model->eos, compare_ids);
+    uint32_t bos;
+    int count = rc < 0 ? rc : tsr_config_tokens(source->config, "bos_token_id", &bos, 1, err);
+    if (count < 0) {
+        return count;
+    }
+    model->bos = count == 1 && bos < model->program.vocab ? bos : TSR_MODEL_NO_TOKEN;
+    return 0;
+}
+
+/* A GGUF's vocabulary may be shorter than the embedding (padding), never longer. */
+static int check_vocabulary(const struct tsr_model *model, struct tsr_err *err)
+{
+    const struct tsr_gguf_array *tokens =
+        model->gguf ? tsr_gguf_array(model->gguf, "tokenizer.ggml.tokens") : NULL;
+    if (tokens && tsr_gguf_array_count(tokens) > model->program.vocab) {
+        return tsr_err_set(err, -EINVAL,
+                           "tokenizer.ggml.tokens lists %llu tokens, where the embedding has %u "
+                           "rows",
+                           (unsigned long long)tsr_gguf_array_count(tokens), model->program.vocab);
+    }
+    return 0;
+}
+
+static void set_name(struct tsr_model *model, const struct tsr_source *source, const char *path)
+{
+    const char *name = NULL;
+    if (source->gguf && tsr_config_has(source->config, "name") &&
+        tsr_config_string(source->config, "name", NULL, &name, NULL) == 0) {
+        snprintf(model->name, sizeof model->name, "%s", name);
+        return;
+    }
+    char *real = realpath(path, NULL);
+    const char *last = strrchr(real ? real : path, '/');
+    snprintf(model->name, sizeof model->name, "%s", last ? last + 1 : path);
+    free(real);
+}
+
+int tsr_model_open(struct tsr_model *model, const char *path, struct tsr_err *err)
+{
+    memset(model, 0, sizeof *model);
+    struct tsr_source *source = calloc(1, sizeof *source);
+    model->path = strdup(path);
+    model->priv = source;
+    if (!source || !model->path) {
+        tsr_model_close(model);
+        return tsr_err_set(err, -ENOMEM, "%s: no memory", path);
+    }
+    int rc = tsr_source_open(source, path, err);
+    if (rc < 0) {
+        tsr_model_close(model);
+        return rc;
+    }
+    model->gguf = source->gguf;
+    model->file_bytes = source->file_bytes;
+    rc = build(model, source, err);
+    if (rc == 0) {
+        rc = read_tokens(model, source, err);
+    }
+    if (rc == 0) {
+        rc = check_vocabulary(model, err);
+    }
+    if (rc < 0) {
+        tsr_err_prefix(err, "%s", path);
+        tsr_model_close(model);
+        return rc;
+    }
+    set_name(model, source, path);
+    return 0;
+}
+
+void tsr_model_drop_tensors(struct tsr_model *model)
+{
+    tsr_source_drop(model->priv);
+}
+
+void tsr_model_close(struct tsr_model *model)
+{
+    tsr_program_fini(&model->program);
+    if (model->priv) {
+        tsr_source_close(model->priv);
+        free(model->priv);
+    }
+    free(model->path);
+    memset(model, 0, sizeof *model);
+}
