@@ -30,28 +30,34 @@ give_back() { # what root built in a person's clone stays that person's
     fi
 }
 
-# One test of CTest's log a line: status, name, and for a skip the last line that it printed.
-read_ctest_log() {
+# read_ctest STAGE LOG SCREEN: a line of results for each test. What became of it stands only on CTest's screen, what it
+# printed only in its log: the last line is the reason of a skip, or the first hint of a failure.
+read_ctest() {
     awk -v OFS='\t' -v stage="$1" '
-        /^[0-9]+\/[0-9]+ Test: / { name = $3; last = ""; inside = 0 }
-        /^Output:$/ { inside = 1; next }
-        /^<end of output>$/ { inside = 0 }
-        inside && NF && !/^-+$/ { last = $0 }
-        inside && /^\[  SKIPPED \] test_/ && !seen[name, $4]++ { print "case", stage, name, $4 }
-        /^Test Passed\.$/ { print "passed", stage, name, "" }
-        /^Test Skipped\.$/ { sub(/^.*skipped: */, "", last); print "skipped", stage, name, last }
-        /^Test (Failed|Timeout)/ || /^Unable to find executable/ { print "failed", stage, name, last }
-    ' "$2"
+        FNR == NR && /^[0-9]+\/[0-9]+ Test: / { name = $3; inside = 0 }
+        FNR == NR && /^Output:$/ { inside = 1; next }
+        FNR == NR && /^<end of output>$/ { inside = 0 }
+        FNR == NR && inside && NF && !/^-+$/ { last[name] = $0 }
+        FNR == NR && inside && /^\[  SKIPPED \] test_/ && !seen[name, $4]++ { print "case", stage, name, $4 }
+        FNR == NR { next }
+        / Test +#[0-9]+: / {
+            sub(/^.* Test +#[0-9]+: /, "")
+            reason = last[$1]
+            if (/\*\*\*Skipped/) { sub(/^.*skipped: */, "", reason); print "skipped", stage, $1, reason }
+            else if (/ Passed /) print "passed", stage, $1, ""
+            else print "failed", stage, $1, reason
+        }
+    ' "$2" "$3"
 }
 
 # run_ctest STAGE JOBS ctest-arguments...
 run_ctest() {
-    local stage=$1 at_once=$2 log=build/$1/Testing/Temporary/LastTest.log
+    local stage=$1 at_once=$2 screen=build/$1/ctest.log log=build/$1/Testing/Temporary/LastTest.log
     shift 2
     rm -f "$log"
-    ctest --test-dir "build/$stage" -j "$at_once" --output-on-failure --no-tests=ignore "$@" 2>&1 |
-        grep -vE '^(Internal ctest|Test project|Label Time|Total Test time|$)|sec\*proc|tests passed|^ +Start '
-    [ ! -f "$log" ] || read_ctest_log "$stage" "$log" >>"$results"
+    ctest --test-dir "build/$stage" -j "$at_once" --output-on-failure --no-tests=ignore "$@" 2>&1 | tee "$screen" |
+        grep -vE '^(Internal ctest|Test project|Label Time|Total Test time|$)|sec\*proc|tests passed|^ +Start |did not run:|\(Skipped\)'
+    [ ! -f "$log" ] || read_ctest "$stage" "$log" "$screen" >>"$results"
 }
 
 # build STAGE cmake-arguments...: 0 where it built
