@@ -1,6 +1,7 @@
 #include <tsr/model/model.h>
 
 #include "build_priv.h"
+#include "eos_priv.h"
 
 #include <tsr/model/source.h>
 
@@ -42,58 +43,6 @@ static int build(struct tsr_model *model, struct tsr_source *source, struct tsr_
     }
     return tsr_err_set(err, -ENOTSUP, "the architecture '%s' is not supported; these are: %s", name,
                        known);
-}
-
-static int compare_ids(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
-/* Adds the tokens that a key names to the set. */
-static int add_eos(struct tsr_model *model, const struct tsr_config *config, const char *key,
-                   struct tsr_err *err)
-{
-    uint32_t ids[TSR_MODEL_EOS_MAX];
-    int count = tsr_config_tokens(config, key, ids, TSR_MODEL_EOS_MAX, err);
-    for (int i = 0; i < count; i++) {
-        if (ids[i] >= model->program.vocab) {
-            return tsr_err_set(err, -EINVAL, "%s is %u, beyond the vocabulary of %u", key, ids[i],
-                               model->program.vocab);
-        }
-        bool known = false;
-        for (uint32_t j = 0; j < model->n_eos; j++) {
-            known = known || model->eos[j] == ids[i];
-        }
-        if (!known && model->n_eos == TSR_MODEL_EOS_MAX) {
-            return tsr_err_set(err, -E2BIG, "more than %d tokens end a text", TSR_MODEL_EOS_MAX);
-        }
-        if (!known) {
-            model->eos[model->n_eos++] = ids[i];
-        }
-    }
-    return count < 0 ? count : 0;
-}
-
-static int read_tokens(struct tsr_model *model, const struct tsr_source *source,
-                       struct tsr_err *err)
-{
-    static const char *const eos_keys[] = {"eos_token_id", "eot_token_id", "eom_token_id"};
-    int rc = 0;
-    for (size_t i = 0; i < sizeof eos_keys / sizeof *eos_keys && rc == 0; i++) {
-        rc = add_eos(model, source->config, eos_keys[i], err);
-    }
-    if (rc == 0 && source->generation) {
-        rc = add_eos(model, source->generation, "eos_token_id", err);
-    }
-    qsort(model->eos, model->n_eos, sizeof *model->eos, compare_ids);
-    uint32_t bos;
-    int count = rc < 0 ? rc : tsr_config_tokens(source->config, "bos_token_id", &bos, 1, err);
-    if (count < 0) {
-        return count;
-    }
-    model->bos = count == 1 && bos < model->program.vocab ? bos : TSR_MODEL_NO_TOKEN;
-    return 0;
 }
 
 /* A GGUF's vocabulary may be shorter than the embedding (padding), never longer. */
@@ -143,10 +92,10 @@ int tsr_model_open(struct tsr_model *model, const char *path, struct tsr_err *er
     model->file_bytes = source->file_bytes;
     rc = build(model, source, err);
     if (rc == 0) {
-        rc = read_tokens(model, source, err);
+        rc = check_vocabulary(model, err);
     }
     if (rc == 0) {
-        rc = check_vocabulary(model, err);
+        rc = tsr_eos_read(model, source, err);
     }
     if (rc < 0) {
         tsr_err_prefix(err, "%s", path);
