@@ -18,7 +18,7 @@ struct tsr_tokenizer;
 struct tsr_tokenizer_scratch;
 
 enum {
-    TSR_ENCODE_BYTES_MAX = 64 << 20, /* most bytes of text in one call */
+    TSR_ENCODE_BYTES_MAX = 16 << 20, /* most bytes of text in one call */
 };
 
 /* Loads the tokenizer of a model: from gguf's metadata where gguf is not NULL (path then only names

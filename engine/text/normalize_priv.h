@@ -1,0 +1,33 @@
+/* Unicode normalization forms of a text of any bytes, with its trust carried along. */
+#ifndef TSR_TEXT_NORMALIZE_PRIV_H
+#define TSR_TEXT_NORMALIZE_PRIV_H
+
+#include <stdint.h>
+
+#include "trust_priv.h"
+
+enum tsr_normal_form {
+    TSR_NORMAL_NONE,
+    TSR_NORMAL_NFC,
+    TSR_NORMAL_NFD,
+    TSR_NORMAL_NFKC,
+    TSR_NORMAL_NFKD,
+};
+
+/* The result and what making it needs; grows with the text. */
+struct tsr_normalize_scratch {
+    char *text;
+    size_t len, cap;
+    struct tsr_trust trust; /* of text */
+    int32_t *code, *sorted; /* code points of a stretch */
+    size_t code_n, code_cap, sorted_cap;
+};
+
+/* Normalizes text[begin .. end), whose trust is `trust` (offsets in text). What is not UTF-8 stays
+ * as it is. Linear in the length, also for any order of combining marks. 0 or -ENOMEM. */
+int tsr_normalize(struct tsr_normalize_scratch *scratch, enum tsr_normal_form form,
+                  const char *text, size_t begin, size_t end, struct tsr_trust *trust);
+
+void tsr_normalize_scratch_fini(struct tsr_normalize_scratch *scratch);
+
+#endif

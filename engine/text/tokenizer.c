@@ -1,0 +1,371 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tokenizer_priv.h"
+#include "utf8_priv.h"
+
+struct tsr_tokenizer_scratch {
+    struct tsr_pretok_scratch pretok;
+    struct tsr_bpe_scratch bpe;
+    struct tsr_normalize_scratch normal;
+    struct tsr_trust trust; /* of the joined spans */
+    char *joined;
+    size_t joined_cap;
+    uint32_t *ids; /* of a piece that might not fit into what is left of the caller's array */
+    size_t ids_cap;
+    size_t text_bytes; /* what is kept between calls */
+};
+
+int tsr_tokenizer_open(struct tsr_tokenizer **out, const char *path, const struct tsr_gguf *gguf,
+                       struct tsr_err *err)
+{
+    *out = NULL;
+    struct tsr_tokenizer *tokenizer = calloc(1, sizeof(*tokenizer));
+    if (!tokenizer)
+        return tsr_err_set(err, -ENOMEM, "%s: no memory for a tokenizer", path);
+    int rc = gguf ? tsr_tokenizer_read_gguf(tokenizer, gguf, err)
+                  : tsr_tokenizer_read_dir(tokenizer, path, err);
+    if (rc < 0) {
+        if (gguf)
+            tsr_err_prefix(err, "%s", path);
+        tsr_tokenizer_close(tokenizer);
+        return rc;
+    }
+    *out = tokenizer;
+    return 0;
+}
+
+int tsr_tokenizer_parse(struct tsr_tokenizer **out, const char *name, const char *json, size_t len,
+                        struct tsr_err *err)
+{
+    *out = NULL;
+    struct tsr_tokenizer *tokenizer = calloc(1, sizeof(*tokenizer));
+    if (!tokenizer)
+        return tsr_err_set(err, -ENOMEM, "%s: no memory for a tokenizer", name);
+    int rc = tsr_tokenizer_read_json(tokenizer, json, len, err);
+    if (rc == 0)
+        rc = tsr_tokenizer_finish(tokenizer, err);
+    if (rc < 0) {
+        tsr_err_prefix(err, "%s", name);
+        tsr_tokenizer_close(tokenizer);
+        return rc;
+    }
+    *out = tokenizer;
+    return 0;
+}
+
+void tsr_tokenizer_close(struct tsr_tokenizer *tokenizer)
+{
+    if (!tokenizer)
+        return;
+    tsr_bpe_fini(&tokenizer->bpe);
+    tsr_pretok_fini(&tokenizer->pretok);
+    tsr_added_fini(&tokenizer->added);
+    tsr_added_fini(&tokenizer->added_normalized);
+    tsr_vocab_fini(&tokenizer->vocab, &tokenizer->hash);
+    free(tokenizer->chat_template);
+    free(tokenizer);
+}
+
+const struct tsr_vocab *tsr_tokenizer_vocab(const struct tsr_tokenizer *tokenizer)
+{
+    return &tokenizer->vocab;
+}
+
+const char *tsr_tokenizer_chat_template(const struct tsr_tokenizer *tokenizer)
+{
+    return tokenizer->chat_template;
+}
+
+const char *tsr_tokenizer_describe(const struct tsr_tokenizer *tokenizer)
+{
+    return tokenizer->describe;
+}
+
+static uint32_t find_added(const struct tsr_added *added, const char *text, size_t len)
+{
+    if (len == 0 || !added->tokens)
+        return TSR_TOKEN_NONE;
+    uint8_t byte = (uint8_t)text[0];
+    for (uint32_t i = added->first[byte]; i < added->first[byte + 1u]; i++)
+        if (added->tokens[i].len == len && memcmp(added->tokens[i].text, text, len) == 0)
+            return added->tokens[i].id;
+    return TSR_TOKEN_NONE;
+}
+
+uint32_t tsr_tokenizer_find(const struct tsr_tokenizer *tokenizer, const char *text, size_t len)
+{
+    uint32_t id = find_added(&tokenizer->added, text, len);
+    if (id == TSR_TOKEN_NONE)
+        id = find_added(&tokenizer->added_normalized, text, len);
+    if (id == TSR_TOKEN_NONE)
+        id = tsr_vocab_lookup(&tokenizer->vocab, &tokenizer->hash, text, len);
+    return id;
+}
+
+int tsr_tokenizer_add_token(struct tsr_tokenizer *tokenizer, struct tsr_added_token token,
+                            bool normalized, unsigned flags, struct tsr_err *err)
+{
+    size_t len;
+    const char *text = tsr_vocab_text(&tokenizer->vocab, token.id, &len);
+    token.text = (char *)(uintptr_t)text; /* copied by the set */
+    token.len = (uint32_t)len;
+    token.guarded = (flags & TSR_TOKEN_SPECIAL) || tsr_vocab_looks_like_mark(text, len);
+    flags |= TSR_TOKEN_ADDED | (token.guarded ? TSR_TOKEN_GUARDED : 0u);
+    ((uint8_t *)(uintptr_t)tokenizer->vocab.flags)[token.id] |= (uint8_t)flags;
+    normalized = normalized && tokenizer->form != TSR_NORMAL_NONE;
+    return tsr_added_add(normalized ? &tokenizer->added_normalized : &tokenizer->added, &token,
+                         err);
+}
+
+static void guard_ends(struct tsr_tokenizer *tokenizer, struct tsr_added *added)
+{
+    for (uint32_t i = 0; i < added->n; i++)
+        if (tsr_vocab_is_end(&tokenizer->vocab, added->tokens[i].id))
+            added->tokens[i].guarded = true;
+}
+
+int tsr_tokenizer_finish(struct tsr_tokenizer *tokenizer, struct tsr_err *err)
+{
+    struct tsr_vocab *vocab = &tokenizer->vocab;
+    uint8_t *flags = (uint8_t *)(uintptr_t)vocab->flags;
+    for (uint32_t i = 0; i < vocab->n_ends; i++) {
+        uint32_t id = vocab->ends[i];
+        if (!(flags[id] & TSR_TOKEN_ADDED)) {
+            /* An end that is an ordinary token in the file: still a mark, and nothing else. */
+            size_t len;
+            tsr_vocab_text(vocab, id, &len);
+            if (len == 0 || len > TSR_ADDED_BYTES_MAX)
+                continue;
+            struct tsr_added_token token = {.id = id};
+            int rc = tsr_tokenizer_add_token(tokenizer, token, false, TSR_TOKEN_SPECIAL, err);
+            if (rc < 0)
+                return rc;
+        }
+        flags[id] |= TSR_TOKEN_SPECIAL | TSR_TOKEN_GUARDED;
+    }
+    guard_ends(tokenizer, &tokenizer->added);
+    guard_ends(tokenizer, &tokenizer->added_normalized);
+    tsr_added_sort(&tokenizer->added);
+    tsr_added_sort(&tokenizer->added_normalized);
+    vocab->add_bos = tokenizer->n_prefix > 0;
+    vocab->add_eos = tokenizer->n_suffix > 0;
+    return 0;
+}
+
+int tsr_tokenizer_scratch_create(struct tsr_tokenizer_scratch **out,
+                                 const struct tsr_tokenizer *tokenizer, size_t text_bytes,
+                                 struct tsr_err *err)
+{
+    *out = NULL;
+    struct tsr_tokenizer_scratch *scratch = calloc(1, sizeof(*scratch));
+    if (!scratch)
+        return tsr_err_set(err, -ENOMEM, "no memory for a tokenizer's scratch");
+    scratch->text_bytes = text_bytes;
+    scratch->joined_cap = text_bytes;
+    scratch->joined = malloc(text_bytes ? text_bytes : 1);
+    int rc = tsr_pretok_scratch_init(&scratch->pretok, &tokenizer->pretok);
+    if (rc == 0)
+        rc = tsr_bpe_scratch_init(&scratch->bpe);
+    if (rc < 0 || !scratch->joined) {
+        tsr_tokenizer_scratch_destroy(scratch);
+        return tsr_err_set(err, -ENOMEM, "no memory for a tokenizer's scratch of %zu bytes",
+                           text_bytes);
+    }
+    *out = scratch;
+    return 0;
+}
+
+void tsr_tokenizer_scratch_destroy(struct tsr_tokenizer_scratch *scratch)
+{
+    if (!scratch)
+        return;
+    tsr_pretok_scratch_fini(&scratch->pretok);
+    tsr_bpe_scratch_fini(&scratch->bpe);
+    tsr_normalize_scratch_fini(&scratch->normal);
+    tsr_trust_fini(&scratch->trust);
+    free(scratch->joined);
+    free(scratch->ids);
+    free(scratch);
+}
+
+/* Gives back what a text above text_bytes made grow. */
+static void trim(struct tsr_tokenizer_scratch *scratch, size_t bytes)
+{
+    if (bytes <= scratch->text_bytes)
+        return;
+    tsr_bpe_scratch_trim(&scratch->bpe);
+    tsr_normalize_scratch_fini(&scratch->normal);
+    free(scratch->ids);
+    scratch->ids = NULL;
+    scratch->ids_cap = 0;
+    if (scratch->joined_cap > scratch->text_bytes) {
+        free(scratch->joined);
+        scratch->joined = NULL;
+        scratch->joined_cap = 0;
+    }
+}
+
+struct encoding {
+    const struct tsr_tokenizer *tokenizer;
+    struct tsr_tokenizer_scratch *scratch;
+    uint32_t *ids;
+    size_t n, max;
+};
+
+static int emit(struct encoding *e, uint32_t id)
+{
+    if (e->n == e->max)
+        return -ENOBUFS;
+    e->ids[e->n++] = id;
+    return 0;
+}
+
+static int encode_piece(void *ctx, const char *text, size_t len)
+{
+    struct encoding *e = ctx;
+    struct tsr_tokenizer_scratch *scratch = e->scratch;
+    const struct tsr_bpe *bpe = &e->tokenizer->bpe;
+    if (len <= e->max - e->n) {
+        ptrdiff_t n = tsr_bpe_encode(bpe, &scratch->bpe, text, len, e->ids + e->n);
+        if (n < 0)
+            return (int)n;
+        e->n += (size_t)n;
+        return 0;
+    }
+    if (scratch->ids_cap < len) {
+        uint32_t *grown = realloc(scratch->ids, 2 * len * sizeof(*grown));
+        if (!grown)
+            return -ENOMEM;
+        scratch->ids = grown;
+        scratch->ids_cap = 2 * len;
+    }
+    ptrdiff_t n = tsr_bpe_encode(bpe, &scratch->bpe, text, len, scratch->ids);
+    for (ptrdiff_t i = 0; i < n; i++)
+        if (emit(e, scratch->ids[i]) < 0)
+            return -ENOBUFS;
+    return n < 0 ? (int)n : 0;
+}
+
+/* A stretch without added tokens. What is not UTF-8 makes pieces of its own. */
+static int encode_text(struct encoding *e, const char *text, size_t len)
+{
+    const uint8_t *p = (const uint8_t *)text;
+    for (size_t at = 0; at < len;) {
+        size_t valid = tsr_utf8_valid(p + at, len - at);
+        int rc = tsr_pretok_run(&e->tokenizer->pretok, &e->scratch->pretok, text + at, valid,
+                                encode_piece, e);
+        if (rc < 0)
+            return rc;
+        at += valid;
+        size_t bad = at;
+        while (bad < len && tsr_utf8_step(p + bad, len - bad) <= 0)
+            bad++;
+        if (bad > at && (rc = encode_piece(e, text + at, bad - at)) < 0)
+            return rc;
+        at = bad;
+    }
+    return 0;
+}
+
+/* A stretch text[begin, end) between the tokens of the first set. */
+static int encode_stretch(struct encoding *e, const char *text, size_t begin, size_t end,
+                          struct tsr_trust *trust)
+{
+    const struct tsr_tokenizer *tokenizer = e->tokenizer;
+    if (begin == end)
+        return 0;
+    if (tokenizer->form == TSR_NORMAL_NONE)
+        return encode_text(e, text + begin, end - begin);
+    struct tsr_normalize_scratch *normal = &e->scratch->normal;
+    int rc = tsr_normalize(normal, tokenizer->form, text, begin, end, trust);
+    size_t at = 0;
+    struct tsr_added_match match;
+    while (rc == 0 && tsr_added_find(&tokenizer->added_normalized, normal->text, normal->len, at,
+                                     &normal->trust, &match)) {
+        rc = encode_text(e, normal->text + at, match.begin - at);
+        if (rc == 0)
+            rc = emit(e, match.token->id);
+        at = match.end;
+    }
+    return rc < 0 ? rc : encode_text(e, normal->text + at, normal->len - at);
+}
+
+static int encode_all(struct encoding *e, const char *text, size_t len, struct tsr_trust *trust)
+{
+    size_t at = 0;
+    struct tsr_added_match match;
+    while (tsr_added_find(&e->tokenizer->added, text, len, at, trust, &match)) {
+        int rc = encode_stretch(e, text, at, match.begin, trust);
+        if (rc == 0)
+            rc = emit(e, match.token->id);
+        if (rc < 0)
+            return rc;
+        at = match.end;
+    }
+    return encode_stretch(e, text, at, len, trust);
+}
+
+static int encode_spans(struct encoding *e, const struct tsr_text_span *spans, size_t n_spans,
+                        size_t total)
+{
+    struct tsr_tokenizer_scratch *scratch = e->scratch;
+    tsr_trust_reset(&scratch->trust);
+    const char *text = n_spans ? spans[0].text : NULL;
+    if (n_spans > 1) {
+        if (scratch->joined_cap < total) {
+            free(scratch->joined);
+            scratch->joined = malloc(total);
+            scratch->joined_cap = scratch->joined ? total : 0;
+            if (!scratch->joined)
+                return -ENOMEM;
+        }
+        text = scratch->joined;
+    }
+    size_t at = 0;
+    for (size_t i = 0; i < n_spans; i++) {
+        if (n_spans > 1 && spans[i].len)
+            memcpy(scratch->joined + at, spans[i].text, spans[i].len);
+        at += spans[i].len;
+        if (tsr_trust_append(&scratch->trust, at, spans[i].trusted) < 0)
+            return -ENOMEM;
+    }
+    return encode_all(e, text, total, &scratch->trust);
+}
+
+int tsr_tokenizer_encode(const struct tsr_tokenizer *tokenizer,
+                         struct tsr_tokenizer_scratch *scratch, const struct tsr_text_span *spans,
+                         size_t n_spans, unsigned flags, uint32_t *ids, size_t ids_max,
+                         size_t *n_ids, struct tsr_err *err)
+{
+    *n_ids = 0;
+    size_t total = 0;
+    for (size_t i = 0; i < n_spans; i++) {
+        if (spans[i].len > TSR_ENCODE_BYTES_MAX - total)
+            return tsr_err_set(err, -E2BIG,
+                               "the text has more than %d bytes, the most that are "
+                               "tokenized at once",
+                               TSR_ENCODE_BYTES_MAX);
+        total += spans[i].len;
+    }
+    struct encoding e = {.tokenizer = tokenizer, .scratch = scratch, .ids = ids, .max = ids_max};
+    bool frame = (flags & TSR_ENCODE_ENDS) != 0;
+    int rc = 0;
+    for (uint32_t i = 0; frame && rc == 0 && i < tokenizer->n_prefix; i++)
+        rc = emit(&e, tokenizer->prefix[i]);
+    if (rc == 0)
+        rc = encode_spans(&e, spans, n_spans, total);
+    for (uint32_t i = 0; frame && rc == 0 && i < tokenizer->n_suffix; i++)
+        rc = emit(&e, tokenizer->suffix[i]);
+    trim(scratch, total);
+    *n_ids = e.n;
+    if (rc == -ENOBUFS)
+        return tsr_err_set(err, rc, "the text has more than %zu tokens", ids_max);
+    if (rc == -ENOTSUP)
+        return tsr_err_set(err, rc,
+                           "the model's pre-tokenizing expression exceeds its limit on this text");
+    if (rc < 0)
+        return tsr_err_set(err, rc, "no memory to tokenize %zu bytes", total);
+    return 0;
+}
