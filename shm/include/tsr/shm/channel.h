@@ -107,10 +107,16 @@ bool tsr_channel_done(struct tsr_channel *channel, const struct tsr_wire_done *d
 
 /* ---- Sleeping ---- */
 
-/* The engine wants to sleep: from now on the client rings. Returns true when nothing waits, that is
- * when it may sleep as far as this channel goes; false when a request waits (and takes the flag
- * back). */
+/* The engine wants to sleep: from now on the client rings. Returns true when it may sleep as far as
+ * this channel goes; false when there is something to do (and takes the flag back): a request
+ * waits, or an event that found no room has room now. */
 bool tsr_channel_arm(struct tsr_channel *channel);
+
+/* Whether an attempt to read or reserve found the event ring too full, since it was last found to
+ * have room by tsr_channel_arm(). A client rings when it has read events and the engine sleeps
+ * starved, but nothing makes it: while any channel is starved, sleep for a bounded time (20 ms,
+ * say) and look again. */
+bool tsr_channel_is_starved(const struct tsr_channel *channel);
 
 /* The engine is awake. */
 void tsr_channel_disarm(struct tsr_channel *channel);

@@ -106,6 +106,15 @@ struct tsr_request_ctl {
     uint8_t unused[TSR_CTL_BYTES - 384];
 };
 
+/* What engine_sleep says in its low bits; the rest counts, so that a client can ring once a sleep.
+ */
+enum tsr_engine_sleep {
+    TSR_ENGINE_ASLEEP = 1, /* ring when a request is written */
+    TSR_ENGINE_STARVED =
+        2, /* with ASLEEP: ring also when events were read, the ring was too full */
+    TSR_ENGINE_SLEEPS_STEP = 4,
+};
+
 /* Event region. Every word is written by the engine, and by the engine alone. */
 struct tsr_event_ctl {
     _Atomic uint64_t magic; /* TSR_EVENT_MAGIC, written last (release), read first (acquire) */
@@ -116,7 +125,7 @@ struct tsr_event_ctl {
     uint8_t pad0[96];
     _Atomic uint64_t request_head; /* consumer index of the request ring */
     uint8_t pad1[120];
-    _Atomic uint32_t engine_sleep; /* odd: asleep; counts up, so that a client rings once a sleep */
+    _Atomic uint32_t engine_sleep; /* enum tsr_engine_sleep, in steps of TSR_ENGINE_SLEEPS_STEP */
     uint8_t pad2[124];
     _Atomic uint32_t client_futex; /* counts wake-ups; a sleeping client waits here */
     uint8_t pad3[124];
