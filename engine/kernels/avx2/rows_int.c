@@ -91,39 +91,55 @@ TSR_INLINE void unpack_q6(struct chunk *c, const uint8_t *block, uint32_t n)
     }
 }
 
-/* n_rows (1 to 4) rows of activations against a chunk; out [n_rows][16] accumulates. */
-TSR_INLINE void multiply(const struct chunk *c, uint32_t k0, uint32_t n,
-                         const struct tsr_acts *acts, uint32_t row, float *out, const int n_rows,
-                         const uint32_t sub, const int minima)
+/* The same pointer, of which gcc 12 no longer knows where it came from: it then addresses the
+ * unrolled loop by constant offsets instead of keeping a pointer for every one of them. */
+TSR_INLINE const int16_t *fixed(const int16_t *p)
 {
-    const int16_t *a = acts->q + (size_t)row * acts->cols + k0;
-    size_t stride = acts->cols, blocks = acts->cols / 32;
-    for (uint32_t s = 0; s < n / sub; s++) {
-        const int16_t *w = c->w + (size_t)s * sub * 16;
+    __asm__("" : "+r"(p));
+    return p;
+}
+
+/* n_rows (1 to 4) rows of activations against a chunk; out [n_rows][16] accumulates. The loop over
+ * a block's inputs is unrolled whole: as a loop gcc 12 copies every accumulator once a turn. */
+TSR_INLINE void multiply(const struct chunk *restrict c, uint32_t k0, uint32_t n,
+                         const struct tsr_acts *acts, uint32_t row, float *restrict out,
+                         const int n_rows, const uint32_t sub, const int minima)
+{
+    size_t stride = acts->cols, blocks = stride / 32;
+    const int16_t *restrict a = acts->q + (size_t)row * stride + k0;
+    const float *restrict d = acts->d + (size_t)row * blocks + k0 / 32;
+    const float *restrict ds = acts->ds + (size_t)row * blocks + k0 / 32;
+    for (uint32_t s = 0; s < n / sub; s++, a += sub) {
+        const int16_t *w = fixed(c->w + (size_t)s * sub * 16);
+        const int16_t *x[4];
         __m256i sum[4][2];
         for (int r = 0; r < n_rows; r++) {
+            x[r] = fixed(a + (size_t)r * stride);
+            _mm_prefetch((const char *)(x[r] + 4 * stride),
+                         _MM_HINT_T0); /* the rows that come next */
             sum[r][0] = sum[r][1] = _mm256_setzero_si256();
         }
+#pragma GCC unroll 16
         for (uint32_t k = 0; k < sub; k += 2) {
             __m256i w0 = _mm256_load_si256((const __m256i *)(w + k * 16));
             __m256i w1 = _mm256_load_si256((const __m256i *)(w + k * 16 + 16));
             for (int r = 0; r < n_rows; r++) {
-                __m256i b = pair(a + (size_t)r * stride + s * sub + k);
+                __m256i b = pair(x[r] + k);
                 sum[r][0] = _mm256_add_epi32(sum[r][0], _mm256_madd_epi16(w0, b));
                 sum[r][1] = _mm256_add_epi32(sum[r][1], _mm256_madd_epi16(w1, b));
             }
         }
+        size_t block = (size_t)s * sub / 32;
         for (int r = 0; r < n_rows; r++) {
-            size_t at = (size_t)(row + (uint32_t)r) * blocks + (k0 + s * sub) / 32;
-            __m256 d = _mm256_set1_ps(acts->d[at]);
+            __m256 da = _mm256_set1_ps(d[(size_t)r * blocks + block]);
             for (int v = 0; v < 2; v++) {
                 float *o = out + r * 16 + 8 * v;
                 __m256 acc = _mm256_load_ps(o);
                 acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[r][v]),
-                                      _mm256_mul_ps(_mm256_load_ps(c->d[s] + 8 * v), d), acc);
+                                      _mm256_mul_ps(_mm256_load_ps(c->d[s] + 8 * v), da), acc);
                 if (minima) {
                     acc = _mm256_fmadd_ps(_mm256_load_ps(c->m[s] + 8 * v),
-                                          _mm256_set1_ps(acts->ds[at]), acc);
+                                          _mm256_set1_ps(ds[(size_t)r * blocks + block]), acc);
                 }
                 _mm256_store_ps(o, acc);
             }

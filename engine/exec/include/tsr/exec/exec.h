@@ -1,7 +1,9 @@
-/* The executor: a model's weights packed into arenas, a team of pinned workers, and the step that they run.
+/* The executor: a model's weights packed into arenas, a team of pinned workers, and the step that
+ * they run.
  *
- * The thread that calls tsr_exec_step() is worker 0 for the time of the call. After tsr_exec_create() nothing is
- * allocated and no page is touched for the first time; with all workers spinning, a step makes no system call. */
+ * The thread that calls tsr_exec_step() is worker 0 for the time of the call. After
+ * tsr_exec_create() nothing is allocated and no page is touched for the first time; with all
+ * workers spinning, a step makes no system call. */
 #ifndef TSR_EXEC_EXEC_H
 #define TSR_EXEC_EXEC_H
 
@@ -26,11 +28,11 @@ enum tsr_weights {
 };
 
 struct tsr_exec_options {
-    uint32_t workers;        /* 0: one per CPU in `cpus`, or in the affinity mask */
-    const uint32_t *cpus;    /* [workers] CPU of each worker, or NULL: the affinity mask's, in order */
-    bool pin;                /* pin workers (and the calling thread, as worker 0) */
-    bool spin;               /* appliance mode: never sleep; else spin for a bounded time, then futex */
-    uint32_t rows_max;       /* rows a step, default 512 */
+    uint32_t workers;     /* 0: one per CPU in `cpus`, or in the affinity mask */
+    const uint32_t *cpus; /* [workers] CPU of each worker, or NULL: the affinity mask's, in order */
+    bool pin;             /* pin workers (and the calling thread, as worker 0) */
+    bool spin;         /* appliance mode: never sleep; else spin for a bounded time, then futex */
+    uint32_t rows_max; /* rows a step, default 512 */
     uint32_t logit_rows_max; /* rows with logits a step, default 64 */
     uint32_t context;        /* positions a sequence may have, default the model's */
     uint64_t kv_bytes;       /* 0: default of the rule, see tsr_exec_plan() */
@@ -59,19 +61,21 @@ struct tsr_span {
 
 struct tsr_exec;
 
-/* Fills plan from model and options, allocating nothing. -ENOMEM with need and supply where it cannot fit; -EINVAL. */
+/* Fills plan from model and options, allocating nothing. -ENOMEM with need and supply where it
+ * cannot fit; -EINVAL. */
 int tsr_exec_plan(struct tsr_exec_plan *plan, const struct tsr_model *model,
                   const struct tsr_exec_options *options, struct tsr_err *err);
 
-/* Packs the weights, allocates everything, starts the workers. progress (may be NULL) is called with 0..1 while
- * packing. The model may be closed, or its tensors dropped, afterwards. */
+/* Packs the weights, allocates everything, starts the workers. progress (may be NULL) is called
+ * with 0..1 while packing. The model may be closed, or its tensors dropped, afterwards. */
 int tsr_exec_create(struct tsr_exec **exec, const struct tsr_model *model,
                     const struct tsr_exec_options *options,
                     void (*progress)(void *ctx, double done), void *ctx, struct tsr_err *err);
 void tsr_exec_destroy(struct tsr_exec *exec);
 
-/* Runs one step. Logits of the wanted rows lie, in span order, in tsr_exec_logits(exec, 0 .. n-1) until the next
- * step. The bytes of a row's logits do not depend on what else is in the step or on the number of workers. */
+/* Runs one step. Logits of the wanted rows lie, in span order, in tsr_exec_logits(exec, 0 .. n-1)
+ * until the next step. The bytes of a row's logits do not depend on what else is in the step or on
+ * the number of workers. */
 void tsr_exec_step(struct tsr_exec *exec, const struct tsr_span *spans, uint32_t n_spans);
 const float *tsr_exec_logits(const struct tsr_exec *exec, uint32_t i); /* [vocab] */
 
@@ -84,8 +88,8 @@ const struct tsr_exec_plan *tsr_exec_planned(const struct tsr_exec *exec);
 int tsr_exec_cpu(const struct tsr_exec *exec, uint32_t worker);
 enum tsr_pages tsr_exec_pages(const struct tsr_exec *exec);
 
-/* The best instruction set of this CPU, its name, and a text of several lines that says which kernels were chosen
- * and why. */
+/* The best instruction set of this CPU, its name, and a text of several lines that says which
+ * kernels were chosen and why. */
 enum tsr_isa tsr_exec_isa_best(void);
 const char *tsr_isa_name(enum tsr_isa isa);
 void tsr_exec_explain(const struct tsr_exec *exec, char *out, size_t size);

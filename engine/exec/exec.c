@@ -1,0 +1,442 @@
+#include "exec_priv.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <math.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROWS_DEFAULT = 512, LOGIT_ROWS_DEFAULT = 64, KV_CONTEXTS = 16, KV_CONTEXT_MAX = 8192 };
+
+static uint32_t allowed_cpus(uint32_t *cpus, uint32_t max)
+{
+    cpu_set_t set;
+    uint32_t n = 0;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) {
+        for (uint32_t i = 0; i < CPU_SETSIZE && n < max; i++) {
+            if (CPU_ISSET(i, &set)) {
+                cpus[n++] = i;
+            }
+        }
+    }
+    return n;
+}
+
+static int choose_workers(struct tsr_exec *exec, struct tsr_err *err)
+{
+    uint32_t allowed = allowed_cpus(exec->cpus, TSR_EXEC_WORKERS_MAX);
+    uint32_t n = exec->options.workers ? exec->options.workers : allowed;
+    if (n == 0 || n > TSR_EXEC_WORKERS_MAX) {
+        return tsr_err_set(err, -EINVAL, "%u worker threads; 1 to %d are possible", n,
+                           TSR_EXEC_WORKERS_MAX);
+    }
+    if (exec->options.cpus) {
+        memcpy(exec->cpus, exec->options.cpus, n * sizeof *exec->cpus);
+    } else if (exec->options.pin && n > allowed) {
+        return tsr_err_set(
+            err, -EINVAL,
+            "%u worker threads cannot be pinned to the %u CPUs that this process may use; "
+            "use --threads %u",
+            n, allowed, allowed);
+    }
+    exec->plan.workers = n;
+    return 0;
+}
+
+static uint64_t up64(uint64_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+static uint64_t scratch_bytes(void)
+{
+    return TSR_ATTEND_QUERIES_MAX * (64 + EXEC_HEAD_DIM_MAX) * sizeof(float);
+}
+
+static uint64_t worker_out_bytes(const struct tsr_exec *exec)
+{
+    uint64_t rows =
+        exec->options.rows_max > EXEC_BATCH_PANELS ? exec->options.rows_max : EXEC_BATCH_PANELS;
+    return rows * 2 * TSR_PANEL_ROWS * sizeof(float);
+}
+
+static uint32_t buffer_rows(const struct tsr_exec *exec, uint32_t buffer)
+{
+    return tsr_exec_buffer_is_logits(&exec->program, buffer) ? exec->options.logit_rows_max
+                                                             : exec->options.rows_max;
+}
+
+static uint64_t buffer_bytes(const struct tsr_exec *exec)
+{
+    uint32_t cols = tsr_exec_cols_max(exec);
+    uint64_t bytes = tsr_acts_bytes(exec->options.rows_max, cols);
+    for (uint32_t i = 0; i < exec->program.n_buffers; i++) {
+        bytes += (uint64_t)buffer_rows(exec, i) * exec->stride[i] * sizeof(float);
+    }
+    for (uint32_t i = 0; i < exec->program.n_ropes; i++) {
+        bytes += 2 * up64((uint64_t)exec->plan.context * (exec->program.ropes[i].dims / 2) *
+                          sizeof(float));
+    }
+    bytes += exec->plan.workers *
+             (tsr_acts_bytes(EXEC_PRIVATE_ROWS, cols) + worker_out_bytes(exec) + scratch_bytes());
+    return bytes;
+}
+
+/* Everything that can be known without allocating an arena. */
+static int plan(struct tsr_exec *exec, const struct tsr_model *model,
+                const struct tsr_exec_options *options, struct tsr_err *err)
+{
+    const struct tsr_program *program = &model->program;
+    exec->options = *options;
+    if (!exec->options.rows_max) {
+        exec->options.rows_max = ROWS_DEFAULT;
+    }
+    if (!exec->options.logit_rows_max) {
+        exec->options.logit_rows_max = LOGIT_ROWS_DEFAULT;
+    }
+    if (exec->options.weights == TSR_WEIGHTS_REF) {
+        exec->options.isa = TSR_ISA_REF;
+    }
+    exec->kernels = tsr_kernels_select(exec->options.isa);
+    if (!exec->kernels) {
+        return tsr_err_set(err, -ENOTSUP, "this CPU does not have %s; the best it has is %s",
+                           tsr_isa_name(exec->options.isa), tsr_isa_name(tsr_exec_isa_best()));
+    }
+    int rc = choose_workers(exec, err);
+    if (rc < 0) {
+        return rc;
+    }
+    struct tsr_exec_plan *p = &exec->plan;
+    p->context = program->context;
+    if (exec->options.context && exec->options.context < p->context) {
+        p->context = exec->options.context;
+    }
+    rc = tsr_exec_compile(exec, program, err);
+    if (rc < 0) {
+        return rc;
+    }
+    for (uint32_t i = 0; i < program->n_buffers; i++) {
+        exec->stride[i] = (program->buffer_width[i] + 15) / 16 * 16;
+    }
+    p->weights_bytes = tsr_exec_weight_bytes(exec);
+    p->buffer_bytes = buffer_bytes(exec);
+    p->available_bytes = tsr_memory_available();
+    struct tsr_kv_shape shape = {program->layers, program->kv_heads, program->head_dim};
+    uint64_t page = tsr_kv_page_bytes(&shape);
+    p->kv_bytes = exec->options.kv_bytes;
+    if (!p->kv_bytes) { /* the lesser of a quarter of what is free and 16 contexts */
+        uint64_t context = p->context < KV_CONTEXT_MAX ? p->context : KV_CONTEXT_MAX;
+        uint64_t pages = (context + TSR_KV_PAGE_POSITIONS - 1) / TSR_KV_PAGE_POSITIONS;
+        p->kv_bytes = KV_CONTEXTS * pages * page;
+        uint64_t rest =
+            p->available_bytes > p->weights_bytes ? p->available_bytes - p->weights_bytes : 0;
+        if (p->kv_bytes > rest / 4) {
+            p->kv_bytes = rest / 4;
+        }
+    }
+    p->kv_bytes = p->kv_bytes / page * page;
+    p->kv_positions = (uint32_t)(p->kv_bytes / page * TSR_KV_PAGE_POSITIONS);
+    p->need_bytes = p->weights_bytes + p->kv_bytes + p->buffer_bytes;
+    if (p->need_bytes > p->available_bytes || p->kv_bytes == 0) {
+        return tsr_err_set(err, -ENOMEM,
+                           "the model needs %.2f GB (weights %.2f, KV cache %.2f, buffers %.2f), "
+                           "%.2f GB are available; free "
+                           "memory, or lower --kv-bytes, --context or --rows",
+                           (double)p->need_bytes / 1e9, (double)p->weights_bytes / 1e9,
+                           (double)p->kv_bytes / 1e9, (double)p->buffer_bytes / 1e9,
+                           (double)p->available_bytes / 1e9);
+    }
+    return 0;
+}
+
+static void release(struct tsr_exec *exec)
+{
+    for (uint32_t i = 0; exec->ops && i < exec->n_ops; i++) {
+        free(exec->ops[i].split);
+        free(exec->ops[i].turns);
+        free(exec->ops[i].next);
+    }
+    free(exec->ops);
+    free(exec->matrices);
+}
+
+int tsr_exec_plan(struct tsr_exec_plan *out, const struct tsr_model *model,
+                  const struct tsr_exec_options *options, struct tsr_err *err)
+{
+    struct tsr_exec *exec = calloc(1, sizeof *exec);
+    if (!exec) {
+        return tsr_err_set(err, -ENOMEM, "no memory to plan with");
+    }
+    int rc = plan(exec, model, options, err);
+    *out = exec->plan;
+    release(exec);
+    free(exec);
+    return rc;
+}
+
+/* Copies the vectors, biases and operations that the compiled program points at, so that the model
+ * can be closed. */
+static int adopt(struct tsr_exec *exec, const struct tsr_program *from, struct tsr_err *err)
+{
+    struct tsr_program *p = &exec->program;
+    p->owned = NULL;
+    p->weights = NULL;
+    p->ops = NULL;
+    struct tsr_op *ops = tsr_program_alloc(p, from->n_ops * sizeof *ops);
+    if (!ops) {
+        return tsr_err_set(err, -ENOMEM, "no memory for the program");
+    }
+    p->ops = ops;
+    memcpy(ops, from->ops, from->n_ops * sizeof *ops);
+    for (uint32_t i = 0; i < from->n_ops; i++) {
+        struct tsr_op *op = &ops[i];
+        if (op->kind == TSR_OP_NORM) {
+            float *vector = tsr_program_alloc(p, op->norm.group * sizeof *vector);
+            if (!vector) {
+                return tsr_err_set(err, -ENOMEM, "no memory for the program");
+            }
+            op->norm.vector = memcpy(vector, op->norm.vector, op->norm.group * sizeof *vector);
+        } else if (op->kind == TSR_OP_MATMUL || op->kind == TSR_OP_GLU) {
+            for (uint32_t j = 0; j < op->matmul.n_parts; j++) {
+                struct tsr_part *part = &op->matmul.parts[j];
+                uint32_t rows = exec->matrices[part->weight].rows;
+                float *bias = part->bias ? tsr_program_alloc(p, rows * sizeof *bias) : NULL;
+                if (part->bias && !bias) {
+                    return tsr_err_set(err, -ENOMEM, "no memory for the program");
+                }
+                part->bias = bias ? memcpy(bias, part->bias, rows * sizeof *bias) : NULL;
+            }
+        }
+    }
+    for (uint32_t i = 0; i < exec->n_ops; i++) {
+        struct exec_op *x = &exec->ops[i];
+        x->op = ops + (x->op - from->ops);
+        x->norm = x->norm ? ops + (x->norm - from->ops) : NULL;
+    }
+    return 0;
+}
+
+static int allocate(struct tsr_exec *exec, struct tsr_err *err)
+{
+    struct tsr_arena *a = &exec->buffers;
+    const struct tsr_program *p = &exec->program;
+    const struct tsr_exec_options *o = &exec->options;
+    uint32_t cols = tsr_exec_cols_max(exec);
+    int rc = tsr_arena_create(&exec->weights, exec->plan.weights_bytes, -1, TSR_PAGES_1G, err);
+    rc = rc < 0 ? rc : tsr_arena_create(a, exec->plan.buffer_bytes, -1, TSR_PAGES_2M, err);
+    if (rc < 0) {
+        return rc;
+    }
+    for (uint32_t i = 0; i < p->n_buffers; i++) {
+        exec->buffer[i] =
+            tsr_arena_alloc(a, (size_t)buffer_rows(exec, i) * exec->stride[i] * sizeof(float), 64);
+    }
+    tsr_acts_init(&exec->acts, tsr_arena_alloc(a, tsr_acts_bytes(o->rows_max, cols), 64),
+                  o->rows_max, cols);
+    exec->workers = calloc(exec->plan.workers, sizeof *exec->workers);
+    exec->tokens = calloc(o->rows_max, sizeof *exec->tokens);
+    exec->positions = calloc(o->rows_max, sizeof *exec->positions);
+    exec->row_span = calloc(o->rows_max, sizeof *exec->row_span);
+    exec->wanted = calloc(o->logit_rows_max, sizeof *exec->wanted);
+    exec->tiles = calloc(o->rows_max, sizeof *exec->tiles);
+    if (!exec->workers || !exec->tokens || !exec->positions || !exec->row_span || !exec->wanted ||
+        !exec->tiles) {
+        return tsr_err_set(err, -ENOMEM, "no memory for a step of %u rows", o->rows_max);
+    }
+    for (uint32_t i = 0; i < exec->n_ops; i++) {
+        if (exec->ops[i].kind == EXEC_ATTEND) {
+            exec->ops[i].next = aligned_alloc(64, 64);
+            if (!exec->ops[i].next) {
+                return tsr_err_set(err, -ENOMEM, "no memory for the program");
+            }
+        }
+    }
+    for (uint32_t i = 0; i < exec->plan.workers; i++) {
+        struct exec_worker *w = &exec->workers[i];
+        tsr_acts_init(&w->acts, tsr_arena_alloc(a, tsr_acts_bytes(EXEC_PRIVATE_ROWS, cols), 64),
+                      EXEC_PRIVATE_ROWS, cols);
+        w->out = tsr_arena_alloc(a, worker_out_bytes(exec), 64);
+        w->scratch = tsr_arena_alloc(a, scratch_bytes(), 64);
+    }
+    for (uint32_t i = 0; i < p->n_ropes; i++) {
+        uint32_t half = p->ropes[i].dims / 2;
+        size_t bytes = (size_t)exec->plan.context * half * sizeof(float);
+        exec->cos[i] = tsr_arena_alloc(a, bytes, 64);
+        exec->sin[i] = tsr_arena_alloc(a, bytes, 64);
+        for (uint32_t position = 0; position < exec->plan.context; position++) {
+            for (uint32_t d = 0; d < half;
+                 d++) { /* the angle is rounded to f32 as the models were trained */
+                float angle = (float)position * p->ropes[i].inv_freq[d];
+                size_t at = (size_t)position * half + d;
+                exec->cos[i][at] = (float)cos((double)angle) * p->ropes[i].scale;
+                exec->sin[i][at] = (float)sin((double)angle) * p->ropes[i].scale;
+            }
+        }
+    }
+    struct tsr_kv_shape shape = {p->layers, p->kv_heads, p->head_dim};
+    return tsr_kv_create(&exec->kv, &shape, exec->plan.kv_bytes, -1, err);
+}
+
+int tsr_exec_create(struct tsr_exec **out, const struct tsr_model *model,
+                    const struct tsr_exec_options *options,
+                    void (*progress)(void *ctx, double done), void *ctx, struct tsr_err *err)
+{
+    struct tsr_exec *exec = calloc(1, sizeof *exec);
+    if (!exec) {
+        return tsr_err_set(err, -ENOMEM, "no memory for the executor");
+    }
+    exec->progress = progress;
+    exec->progress_ctx = ctx;
+    int rc = plan(exec, model, options, err);
+    if (rc == 0) {
+        rc = adopt(exec, &model->program, err);
+        exec->owned = exec->program.owned;
+    }
+    rc = rc < 0 ? rc : allocate(exec, err);
+    if (rc == 0) {
+        bool pinned = options->pin || options->cpus;
+        rc = tsr_team_create(&exec->team, exec->plan.workers, pinned ? exec->cpus : NULL,
+                             options->spin, err);
+    }
+    if (rc < 0) {
+        tsr_exec_destroy(exec);
+        return rc;
+    }
+    tsr_exec_pack(exec, &model->program);
+    *out = exec;
+    return 0;
+}
+
+void tsr_exec_destroy(struct tsr_exec *exec)
+{
+    if (!exec) {
+        return;
+    }
+    tsr_team_destroy(exec->team);
+    tsr_kv_destroy(exec->kv);
+    tsr_arena_destroy(&exec->weights);
+    tsr_arena_destroy(&exec->buffers);
+    release(exec);
+    struct tsr_program owner = {.owned = exec->owned};
+    tsr_program_fini(&owner);
+    free(exec->workers);
+    free(exec->tokens);
+    free(exec->positions);
+    free(exec->row_span);
+    free(exec->wanted);
+    free(exec->tiles);
+    free(exec);
+}
+
+void tsr_exec_step(struct tsr_exec *exec, const struct tsr_span *spans, uint32_t n_spans)
+{
+    uint32_t rows = 0, wanted = 0;
+    exec->spans = spans;
+    exec->n_tiles = 0;
+    for (uint32_t s = 0; s < n_spans; s++) {
+        const struct tsr_span *span = &spans[s];
+        assert(span->rows > 0 && span->logit_rows <= span->rows);
+        assert(rows + span->rows <= exec->options.rows_max);
+        assert(wanted + span->logit_rows <= exec->options.logit_rows_max);
+        assert((uint64_t)span->position + span->rows <= exec->plan.context);
+        assert((uint64_t)span->kv->n_pages * TSR_KV_PAGE_POSITIONS >=
+               (uint64_t)span->position + span->rows);
+        exec->tiles[exec->n_tiles++] = (struct exec_tile){s, rows, span->rows, span->position};
+        for (uint32_t i = 0; i < span->rows; i++, rows++) {
+            assert(span->tokens[i] < exec->program.vocab);
+            exec->tokens[rows] = span->tokens[i];
+            exec->positions[rows] = span->position + i;
+            exec->row_span[rows] = s;
+            if (i >= span->rows - span->logit_rows) {
+                exec->wanted[wanted++] = rows;
+            }
+        }
+    }
+    exec->rows = rows;
+    exec->logit_rows = wanted;
+    for (uint32_t i = 0; i < exec->n_ops; i++) {
+        if (exec->ops[i].next) {
+            atomic_store_explicit(exec->ops[i].next, 0, memory_order_relaxed);
+        }
+    }
+    if (rows) {
+        tsr_team_run(exec->team, tsr_exec_run, exec);
+    }
+}
+
+const float *tsr_exec_logits(const struct tsr_exec *exec, uint32_t i)
+{
+    assert(i < exec->logit_rows);
+    uint16_t buffer = exec->program.logits;
+    return exec->buffer[buffer] + (size_t)i * exec->stride[buffer];
+}
+
+void tsr_exec_idle(struct tsr_exec *exec)
+{
+    tsr_team_rest(exec->team);
+}
+
+struct tsr_kv_pool *tsr_exec_kv(struct tsr_exec *exec)
+{
+    return exec->kv;
+}
+
+const struct tsr_exec_plan *tsr_exec_planned(const struct tsr_exec *exec)
+{
+    return &exec->plan;
+}
+
+int tsr_exec_cpu(const struct tsr_exec *exec, uint32_t worker)
+{
+    bool pinned = exec->options.pin || exec->options.cpus;
+    return pinned && worker < exec->plan.workers ? (int)exec->cpus[worker] : -1;
+}
+
+enum tsr_pages tsr_exec_pages(const struct tsr_exec *exec)
+{
+    return exec->weights.pages;
+}
+
+enum tsr_isa tsr_exec_isa_best(void)
+{
+    struct tsr_cpu cpu = tsr_cpu_detect();
+    return cpu.avx512 ? TSR_ISA_AVX512 : cpu.avx2 ? TSR_ISA_AVX2 : TSR_ISA_REF;
+}
+
+const char *tsr_isa_name(enum tsr_isa isa)
+{
+    static const char *const names[] = {"best", "ref", "avx2", "avx512"};
+    return names[isa];
+}
+
+void tsr_exec_explain(const struct tsr_exec *exec, char *out, size_t size)
+{
+    uint64_t bytes[TSR_FORMAT_COUNT] = {0};
+    uint32_t count[TSR_FORMAT_COUNT] = {0};
+    for (uint32_t i = 0; i < exec->program.n_weights; i++) {
+        const struct exec_matrix *m = &exec->matrices[i];
+        bytes[m->format] += (uint64_t)m->panels * m->panel_bytes;
+        count[m->format]++;
+    }
+    struct tsr_cpu cpu = tsr_cpu_detect();
+    int n = snprintf(
+        out, size,
+        "instruction set: %s (CPU: avx2 %s, avx512 with vnni and bf16 %s)\nworkers: %u, %s\n"
+        "weights on %s pages\n",
+        exec->kernels->name, cpu.avx2 ? "yes" : "no", cpu.avx512 ? "yes" : "no", exec->plan.workers,
+        exec->options.spin ? "spinning" : "spinning briefly, then asleep",
+        tsr_pages_name(exec->weights.pages));
+    for (uint32_t f = 0; f < TSR_FORMAT_COUNT; f++) {
+        if (count[f] && n > 0 && (size_t)n < size) {
+            bool ints = tsr_format_info(f)->scale_inputs && exec->kernels->quantizes;
+            bool halves = f == TSR_FORMAT_BF16 && exec->kernels->to_bf16;
+            n += snprintf(out + n, size - (size_t)n, "%s: %u matrices, %.1f MB, %s activations\n",
+                          tsr_format_info(f)->name, count[f], (double)bytes[f] / 1e6,
+                          ints     ? "16-bit"
+                          : halves ? "bf16"
+                                   : "f32");
+        }
+    }
+}
