@@ -24,7 +24,7 @@ struct tsr_logit_bias {
 
 /* What a request asks for. */
 struct tsr_sampling {
-    float temperature; /* 0 .. 100; 0: the highest logit, ties by lowest id */
+    float temperature; /* 0 .. 100; below 0.0001: the highest logit, ties by lowest id */
     uint32_t top_k;    /* 0: all */
     float top_p;       /* (0 .. 1]; 1: all */
     float min_p;       /* [0 .. 1]; 0: all. Tokens below min_p * highest probability are dropped */
