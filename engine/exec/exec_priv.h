@@ -92,8 +92,10 @@ struct tsr_exec {
  * arena. */
 int tsr_exec_compile(struct tsr_exec *exec, const struct tsr_program *program, struct tsr_err *err);
 uint64_t tsr_exec_weight_bytes(const struct tsr_exec *exec);
-uint32_t
-tsr_exec_cols_max(const struct tsr_exec *exec); /* of all matrices, padded for activations */
+/* Columns of an activation matrix: an odd multiple of 256, so that the same column of neighbouring
+ * rows does not fall into the same cache set. */
+uint32_t tsr_exec_act_cols(uint32_t cols);
+uint32_t tsr_exec_cols_max(const struct tsr_exec *exec); /* the widest of all matrices' inputs */
 bool tsr_exec_buffer_is_logits(const struct tsr_program *program, uint32_t buffer);
 
 /* pack.c: fills the matrices from the program's tensors, on all workers. */
