@@ -119,8 +119,9 @@ static char *prompt(EditLine *el)
     struct chat *c;
     static char text[64];
     el_get(el, EL_CLIENTDATA, &c);
-    snprintf(text, sizeof text, "\1%s\1%s\1%s\1", cli_style(stdout, CLI_BOLD),
-             c->continues ? ". " : "> ", cli_style(stdout, CLI_PLAIN));
+    /* libedit shows an escape sequence (between the \1s) with the character that follows it. */
+    snprintf(text, sizeof text, "\1%s\1%s\1%s\1 ", cli_style(stdout, CLI_BOLD),
+             c->continues ? "." : ">", cli_style(stdout, CLI_PLAIN));
     return text;
 }
 
@@ -286,16 +287,15 @@ enum turn { TURN_ASK, TURN_NONE, TURN_LEAVE };
 /* What to do with a message of the user: a command is done here. */
 static enum turn take_message(struct chat *c, const char *message)
 {
-    const char *text = message + strspn(message, " \t");
-    if (!*text) {
+    if (!message[strspn(message, " \t\n")]) {
         return TURN_NONE;
     }
-    if (*text != '/') {
+    if (*message != '/') {
         return say(c, "user", message) ? TURN_ASK : TURN_NONE;
     }
-    size_t length = strcspn(text, " \t\n");
-    const char *rest = text + length + strspn(text + length, " \t\n");
-#define IS(name) (length == sizeof name - 1 && !memcmp(text, name, length))
+    size_t length = strcspn(message, " \t\n");
+    const char *rest = message + length + strspn(message + length, " \t\n");
+#define IS(name) (length == sizeof name - 1 && !memcmp(message, name, length))
     if (IS("/exit") || IS("/quit")) {
         return TURN_LEAVE;
     } else if (IS("/new")) {
@@ -319,10 +319,10 @@ static enum turn take_message(struct chat *c, const char *message)
     } else if (IS("/help")) {
         printf("%s\n", commands);
     } else {
-        printf("There is no command %.*s; /help lists them. (A message that begins with / needs a "
+        printf("There is no command %.*s; /help lists them. (A message that begins with / wants a "
                "blank "
-               "line before it: end the first line with \\.)\n\n",
-               (int)length, text);
+               "before it.)\n\n",
+               (int)length, message);
     }
 #undef IS
     return TURN_NONE;

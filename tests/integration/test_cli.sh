@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# The `tessera` command against an engine with the small model: answers, figures, refusals, exit codes.
+set -uo pipefail
+. "$(dirname "$0")/engine.sh"
+
+# want CODE command...: runs it into $work/out and $work/err
+want() {
+    local code=$1 got
+    shift
+    timeout 120 "$@" >"$work/out" 2>"$work/err" </dev/null
+    got=$?
+    [ "$got" = "$code" ] || fail "exit code $got, not $code, of: $* ($(tail -n 3 "$work/err"))"
+}
+says() { grep -q -- "$2" "$work/$1" || fail "std$1 lacks '$2': $(head -c 600 "$work/$1")"; }
+
+# Command lines.
+want 2 "$tessera"
+want 2 "$tessera" sing
+says err "no command 'sing'"
+want 0 "$tessera" --help
+says out "Exit codes"
+for command in generate chat tokenize status bench; do
+    want 0 "$tessera" "$command" --help
+    says out "tessera $command"
+    says out "--socket"
+    want 2 "$tessera" "$command" --no-such-option
+    says err "--help"
+done
+want 2 "$tessera" generate --temperature warm hello
+says err "'warm'"
+want 2 "$tessera" generate --raw --system x hello
+want 2 "$tessera" status surplus
+want 2 "$tessera" bench --streams 0
+
+# Nobody there.
+for command in "generate hello" chat "tokenize hello" status bench; do
+    # shellcheck disable=SC2086
+    want 3 "$tessera" $command --socket "$work/nobody.sock"
+    says err "nobody.sock"
+done
+
+start_engine
+at=(--socket "$socket")
+
+# Answers.
+want 0 "$tessera" generate "${at[@]}" --raw --tokens 12 --figures "Once upon a time"
+says err "12 tokens"
+cp "$work/out" "$work/first"
+[ "$(wc -c <"$work/first")" -gt 2 ] || fail "generate printed nothing"
+want 0 "$tessera" generate "${at[@]}" --raw --tokens 12 Once upon a time
+cmp -s "$work/out" "$work/first" || fail "the same question, another answer"
+echo -n "Once upon a time" | timeout 60 "$tessera" generate "${at[@]}" --raw --tokens 12 >"$work/out"
+cmp -s "$work/out" "$work/first" || fail "a prompt from standard input, another answer"
+want 0 "$tessera" generate "${at[@]}" --raw --tokens 12 --temperature 1 --seed 5 --ignore-end "Once"
+cp "$work/out" "$work/first"
+want 0 "$tessera" generate "${at[@]}" --raw --tokens 12 --temperature 1 --seed 5 --ignore-end "Once"
+cmp -s "$work/out" "$work/first" || fail "the same seed, another answer"
+want 0 "$tessera" generate "${at[@]}" --raw --json --tokens 5 --ignore-end --temperature 1 --seed 18446744073709551615 "Once"
+says out '"tokens":5'
+says out '"seed":18446744073709551615'
+says out '"reason":"length"'
+if command -v python3 >/dev/null; then
+    python3 -m json.tool <"$work/out" >/dev/null || fail "--json is not JSON"
+fi
+want 1 "$tessera" generate "${at[@]}" --raw ""
+[ -s "$work/err" ] || fail "an empty prompt was refused without a word"
+want 1 "$tessera" generate "${at[@]}" --raw --tokens 1000000 "Once"
+says err "[0-9]"
+
+# Tokens.
+want 0 "$tessera" tokenize "${at[@]}" --ids "Hello there, world"
+ids=$(cat "$work/out")
+want 0 "$tessera" tokenize "${at[@]}" --count "Hello there, world"
+[ "$(cat "$work/out")" = "$(echo "$ids" | wc -w)" ] || fail "--count and --ids differ"
+want 0 "$tessera" tokenize "${at[@]}" --no-bos "Hello there, world"
+text=$(sed -n 's/^ *[0-9]*  "\(.*\)"$/\1/p' "$work/out" | tr -d '\n')
+[ "$text" = "Hello there, world" ] || fail "the pieces make '$text'"
+
+# Status and bench.
+want 0 "$tessera" status "${at[@]}"
+says out "Model"
+says out "KV cache"
+says out "worker"
+want 0 "$tessera" status "${at[@]}" --json
+says out '"requests_done":'
+if command -v python3 >/dev/null; then
+    python3 -m json.tool <"$work/out" >/dev/null || fail "status --json is not JSON"
+fi
+want 0 "$tessera" bench "${at[@]}" --streams 2 --requests 4 --prompt 16 --tokens 8
+says out "tokens/s"
+says out "p99.9"
+want 0 "$tessera" bench "${at[@]}" --prompt 16 --tokens 8 --json
+says out '"between_tokens_ms"'
+want 1 "$tessera" bench "${at[@]}" --streams 60000
+says err "at a time"
+
+# A conversation without a terminal: a line a message.
+printf 'Hello\n/new\n/retry\n/nonsense\nAgain \\\nand more\n/exit\nnot read\n' >"$work/in"
+timeout 120 "$tessera" chat "${at[@]}" --tokens 8 --seed 1 <"$work/in" >"$work/out" 2>"$work/err"
+code=$?
+if grep -q "no chat template" "$work/err"; then
+    [ "$code" = 1 ] || fail "chat without a template ended with $code"
+else
+    [ "$code" = 0 ] || fail "chat ended with $code: $(cat "$work/err")"
+    says out "A new conversation"
+    says out "There is no answer yet"
+    says out "no command /nonsense"
+fi
+
+# Ctrl-C cancels, and the engine is none the worse.
+set -m # job control: without it a shell lets its background jobs ignore SIGINT
+"$tessera" generate "${at[@]}" --raw --ignore-end --tokens 400 "Once" >"$work/out" 2>"$work/err" &
+client=$!
+set +m
+until [ -s "$work/out" ] || ! kill -0 "$client" 2>/dev/null; do sleep 0.02; done
+if kill -INT "$client" 2>/dev/null; then
+    wait "$client"
+    code=$?
+    [ "$code" = 130 ] || [ "$code" = 1 ] || fail "after Ctrl-C the exit code was $code"
+else
+    wait "$client"
+fi
+want 0 "$tessera" generate "${at[@]}" --raw --tokens 2 "Once"
+
+# The engine dies under a client.
+"$tessera" generate "${at[@]}" --raw --ignore-end --tokens 400 "Once" >"$work/out" 2>"$work/err" &
+client=$!
+sleep 0.3
+kill -KILL "$engine_pid"
+wait "$engine_pid" 2>/dev/null
+engine_pid=
+wait "$client"
+code=$?
+[ "$code" = 4 ] || [ "$code" = 3 ] || [ "$code" = 0 ] || fail "when the engine died, the exit code was $code"
+echo "all well"
