@@ -41,11 +41,13 @@ extern "C" {
 #endif
 
 #define TESSERA_VERSION "0.1.0"
-#define TESSERA_SOCKET  "/run/tessera/engine.sock" /* where $TESSERA_SOCKET does not say otherwise \
-                                                    */
-#define TESSERA_TOP_MAX        20                  /* alternatives with a token */
-#define TESSERA_STOPS_MAX      16                  /* stop strings of a request */
-#define TESSERA_STOP_BYTES     256                 /* bytes of one */
+
+/* Where the engine's socket is, unless the environment variable TESSERA_SOCKET says otherwise. */
+#define TESSERA_SOCKET "/run/tessera/engine.sock"
+
+#define TESSERA_TOP_MAX        20  /* alternatives with a token */
+#define TESSERA_STOPS_MAX      16  /* stop strings of a request */
+#define TESSERA_STOP_BYTES     256 /* bytes of one */
 #define TESSERA_BIASES_MAX     1024
 #define TESSERA_PRIORITY_USUAL 128
 

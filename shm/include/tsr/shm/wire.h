@@ -243,7 +243,9 @@ struct tsr_wire_bias {
  * uint32_t content_bytes, the role, the content; then uint32_t extra_bytes and, if not 0, a JSON
  * object with further variables for the template. Unaligned, packed, exactly payload_bytes long. */
 
-/* CONTINUE: the fixed part, then chunk_bytes of payload. */
+/* CONTINUE: the fixed part, then chunk_bytes of payload. CREDIT and CANCEL may stand between the parts.
+ * A request that ends before its payload is whole needs no rest: CONTINUE of a request that is not live is
+ * ignored. */
 struct tsr_wire_continue {
     struct tsr_record record;
     uint64_t request;
