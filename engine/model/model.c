@@ -1,6 +1,5 @@
 #include <tsr/model/model.h>
 
-#include "build_priv.h"
 #include "eos_priv.h"
 
 #include <tsr/model/source.h>
@@ -9,41 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Every architecture: the name that config.json's model_type and GGUF's general.architecture give
- * it. */
-static const struct {
-    const char *name;
-    int (*build)(struct tsr_builder *b);
-} architectures[] = {
-    {"llama", tsr_build_llama},
-    {"qwen2", tsr_build_qwen2},
-};
-enum { ARCHITECTURES = sizeof architectures / sizeof *architectures };
-
-static int build(struct tsr_model *model, struct tsr_source *source, struct tsr_err *err)
-{
-    const char *name = tsr_config_architecture(source->config);
-    struct tsr_builder builder = {
-        .program = &model->program,
-        .config = source->config,
-        .tensors = source->tensors,
-        .err = err,
-    };
-    if (source->tensors->n == 0) {
-        return tsr_err_set(err, -EINVAL, "holds metadata only, no tensors");
-    }
-    char known[256] = "";
-    for (size_t i = 0; i < ARCHITECTURES; i++) {
-        if (strcmp(architectures[i].name, name) == 0) {
-            return architectures[i].build(&builder);
-        }
-        size_t at = strlen(known);
-        snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", architectures[i].name);
-    }
-    return tsr_err_set(err, -ENOTSUP, "the architecture '%s' is not supported; these are: %s", name,
-                       known);
-}
 
 /* A GGUF's vocabulary may be shorter than the embedding (padding), never longer. */
 static int check_vocabulary(const struct tsr_model *model, struct tsr_err *err)
@@ -90,7 +54,7 @@ int tsr_model_open(struct tsr_model *model, const char *path, struct tsr_err *er
     }
     model->gguf = source->gguf;
     model->file_bytes = source->file_bytes;
-    rc = build(model, source, err);
+    rc = tsr_source_build(source, &model->program, err);
     if (rc == 0) {
         rc = check_vocabulary(model, err);
     }

@@ -28,6 +28,12 @@ struct tsr_source {
  * each with a sentence that begins with the file. */
 int tsr_source_open(struct tsr_source *source, const char *path, struct tsr_err *err);
 
+/* Builds the program of the architecture that the configuration names; zero *program first,
+ * tsr_program_fini() it whatever is returned. It reads source's tensors until source is closed.
+ * -EINVAL, -ENOTSUP, -ENOMEM. */
+int tsr_source_build(const struct tsr_source *source, struct tsr_program *program,
+                     struct tsr_err *err);
+
 /* Drops the tensors' pages from the process; they are read again when touched. */
 void tsr_source_drop(struct tsr_source *source);
 
