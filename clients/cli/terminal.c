@@ -1,4 +1,3 @@
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -101,7 +100,7 @@ void cli_progress(const char *what, double done)
     cells = cells > CELLS_MAX ? CELLS_MAX : cells;
     fprintf(stderr, "\r%s ", what);
     if (cells >= 8) {
-        int full = (int)lround(done * cells);
+        int full = (int)(done * cells + 0.5);
         fputc('[', stderr);
         for (int i = 0; i < cells; i++) {
             fputc(i < full ? '#' : '.', stderr);
