@@ -1,0 +1,187 @@
+#include <tsr/serve/describe.h>
+
+#include <string.h>
+#include <unistd.h>
+
+#include <tsr/kernels/dtype.h>
+
+void tsr_describe_bytes(char *out, size_t size, uint64_t bytes)
+{
+    const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+    while (value >= 1000 && unit + 1 < sizeof units / sizeof *units) {
+        value /= 1000;
+        unit++;
+    }
+    snprintf(out, size, unit && value < 100 ? "%.1f %s" : "%.0f %s", value, units[unit]);
+}
+
+const char *tsr_describe_weights(const struct tsr_model *model, enum tsr_weights weights)
+{
+    const char *const chosen[] = {NULL, "f32", "bf16", "f16", "int8"};
+    uint64_t elements[TSR_DTYPE_COUNT] = {0};
+    int most = TSR_DTYPE_F32;
+    if (chosen[weights]) {
+        return chosen[weights];
+    }
+    for (uint32_t i = 0; i < model->program.n_weights; i++) {
+        const struct tsr_weight *weight = &model->program.weights[i];
+        elements[weight->tensor->dtype] += weight->rows * weight->cols;
+    }
+    for (int i = 0; i < TSR_DTYPE_COUNT; i++) {
+        most = elements[i] > elements[most] ? i : most;
+    }
+    return most == TSR_DTYPE_F32 ? "bf16" : tsr_dtype_info((enum tsr_dtype)most)->name;
+}
+
+void tsr_describe_plan(FILE *out, const struct tsr_model *model,
+                       const struct tsr_serve_options *options, const struct tsr_exec_plan *plan)
+{
+    char file[24], weights[24], kv[24], buffers[24], need[24], have[24];
+    tsr_describe_bytes(file, sizeof file, model->file_bytes);
+    tsr_describe_bytes(weights, sizeof weights, plan->weights_bytes);
+    tsr_describe_bytes(kv, sizeof kv, plan->kv_bytes);
+    tsr_describe_bytes(buffers, sizeof buffers, plan->buffer_bytes);
+    tsr_describe_bytes(need, sizeof need, plan->need_bytes);
+    tsr_describe_bytes(have, sizeof have, plan->available_bytes);
+    fprintf(out, "model    %s: %s, %.0f M parameters, %s\n", model->name,
+            model->program.architecture, (double)model->program.parameters / 1e6, file);
+    fprintf(out, "weights  %s as %s\n", weights,
+            tsr_describe_weights(model, options->exec.weights));
+    fprintf(out, "KV       %s for %u positions; a sequence has up to %u\n", kv, plan->kv_positions,
+            plan->context);
+    fprintf(out, "memory   %s needed (%s of it buffers), %s available\n", need, buffers, have);
+    fprintf(out, "workers  %u, %s\n", plan->workers,
+            options->exec.spin ? "spinning: the CPUs are the engine's own"
+                               : "shared: they sleep when there is nothing to do");
+}
+
+void tsr_describe_progress(FILE *out, double done, uint64_t bytes, int *shown)
+{
+    int percent = (int)(done * 100);
+    bool terminal = isatty(fileno(out));
+    if (percent < *shown + (terminal ? 1 : 10) && percent < 100) {
+        return;
+    }
+    if (*shown >= 100) {
+        return;
+    }
+    *shown = terminal ? percent : percent / 10 * 10;
+    char packed[24], all[24];
+    tsr_describe_bytes(packed, sizeof packed, (uint64_t)(done * (double)bytes));
+    tsr_describe_bytes(all, sizeof all, bytes);
+    if (!terminal) {
+        fprintf(out, "loading  %d %% (%s of %s)\n", percent, packed, all);
+        return;
+    }
+    char bar[41];
+    memset(bar, ' ', sizeof bar - 1);
+    memset(bar, '#', (size_t)(percent * 40 / 100));
+    bar[sizeof bar - 1] = '\0';
+    fprintf(out, "\rloading  [%s] %3d %% %s of %s ", bar, percent, packed, all);
+    if (percent >= 100) {
+        fputc('\n', out);
+    }
+    fflush(out);
+}
+
+static void copy(char *out, size_t size, const char *text)
+{
+    memset(out, 0, size);
+    size_t len = strnlen(text, size - 1);
+    memcpy(out, text, len);
+}
+
+void tsr_describe_hello(struct tsr_wire_hello *hello, const struct tsr_model *model,
+                        const struct tsr_serve_options *options, const struct tsr_exec *exec,
+                        const struct tsr_frontend_options *frontend)
+{
+    const struct tsr_exec_plan *plan = tsr_exec_planned(exec);
+    *hello = (struct tsr_wire_hello){
+        .version = TSR_WIRE_VERSION,
+        .flags = (frontend->chat ? TSR_HELLO_CHAT : 0u) |
+                 (options->exec.spin ? TSR_HELLO_DEDICATED : 0u),
+        .context_tokens = plan->context,
+        .request_tokens_max = frontend->positions_max,
+        .sequences_max = frontend->sched.sequences_max,
+        .queue_max = frontend->sched.queue_max,
+        .payload_bytes_max = (uint32_t)frontend->payload_bytes_max,
+        .record_bytes_max = TSR_WIRE_RECORD_BYTES_MAX,
+        .vocabulary = model->program.vocab,
+        .park_seconds = options->park_seconds,
+        .tokens_max_default = options->tokens_default,
+        .top_logprobs_max = TSR_SAMPLING_TOP_MAX,
+        .weights_bytes = plan->weights_bytes,
+        .parameters = model->program.parameters,
+    };
+    bool pinned = false;
+    for (uint32_t i = 0; i < plan->workers; i++) {
+        int cpu = tsr_exec_cpu(exec, i);
+        if (cpu >= 0 && cpu < TSR_WIRE_CPUS_MAX) {
+            hello->engine_cpus[cpu / 64] |= 1ull << (cpu % 64);
+            pinned = true;
+        }
+    }
+    if (!pinned) { /* the workers may be anywhere: nobody should poll */
+        memset(hello->engine_cpus, 0xff, sizeof hello->engine_cpus);
+    }
+    copy(hello->model, sizeof hello->model, model->name);
+    copy(hello->architecture, sizeof hello->architecture, model->program.architecture);
+    copy(hello->weights, sizeof hello->weights, tsr_describe_weights(model, options->exec.weights));
+    copy(hello->engine, sizeof hello->engine, TSR_VERSION);
+}
+
+static void add_thread(struct tsr_status_plate *plate, const char *name, int cpu)
+{
+    if (plate->n_threads == TSR_WIRE_STATUS_THREADS_MAX) {
+        return;
+    }
+    struct tsr_wire_status_thread *thread = &plate->threads[plate->n_threads++];
+    *thread = (struct tsr_wire_status_thread){.cpu = cpu, .node = 0};
+    copy(thread->name, sizeof thread->name, name);
+}
+
+void tsr_describe_plate(struct tsr_status_plate *plate, const struct tsr_model *model,
+                        const struct tsr_serve_options *options, const struct tsr_exec *exec,
+                        uint64_t load_ns)
+{
+    const struct tsr_exec_plan *plan = tsr_exec_planned(exec);
+    enum tsr_isa isa = options->exec.isa == TSR_ISA_BEST ? tsr_exec_isa_best() : options->exec.isa;
+    char name[32];
+
+    plate->load_ns = load_ns;
+    plate->weights_bytes = plan->weights_bytes;
+    plate->kv_bytes = plan->kv_bytes;
+    copy(plate->model, sizeof plate->model, model->name);
+    copy(plate->architecture, sizeof plate->architecture, model->program.architecture);
+    copy(plate->weights, sizeof plate->weights, tsr_describe_weights(model, options->exec.weights));
+    copy(plate->kernels, sizeof plate->kernels,
+         options->exec.weights == TSR_WEIGHTS_REF ? "ref" : tsr_isa_name(isa));
+
+    plate->n_nodes = 1;
+    struct tsr_wire_status_node *node = &plate->nodes[0];
+    *node = (struct tsr_wire_status_node){0};
+    uint64_t bytes = plan->weights_bytes + plan->kv_bytes + plan->buffer_bytes;
+    switch (tsr_exec_pages(exec)) {
+    case TSR_PAGES_1G:
+        node->bytes_1g = bytes;
+        break;
+    case TSR_PAGES_2M:
+        node->bytes_2m = bytes;
+        break;
+    case TSR_PAGES_THP:
+        node->bytes_thp = bytes;
+        break;
+    default:
+        node->bytes_4k = bytes;
+        break;
+    }
+    plate->n_threads = 0;
+    for (uint32_t i = 0; i < plan->workers; i++) {
+        snprintf(name, sizeof name, "worker %u", i);
+        add_thread(plate, name, tsr_exec_cpu(exec, i));
+    }
+    add_thread(plate, "control", -1);
+    add_thread(plate, "text", -1);
+}

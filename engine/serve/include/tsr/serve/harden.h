@@ -1,0 +1,49 @@
+/* What the engine gives up after start-up, in the order of the calls:
+ *
+ *     tsr_harden_identity()  as root only: groups, uid; then capabilities, core dumps, being looked
+ * at, new privileges tsr_harden_files()     Landlock: reads the model, /proc and /sys, removes its
+ * socket; nothing else. Threads that exist already are not covered: call it before any is made
+ *     tsr_harden_calls()     seccomp: a list of system calls, for all threads, for good; no
+ * descriptor can be opened by name, no memory made executable, no process or thread made
+ *
+ * The first two stand before the first byte from a client is read. Each returns 0, or a negative
+ * errno with a sentence. Where a kernel lacks one of them, `notes` says so, in words for the log.
+ */
+#ifndef TSR_SERVE_HARDEN_H
+#define TSR_SERVE_HARDEN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <tsr/shm/err.h>
+
+enum { TSR_HARDEN_PATHS_MAX = 16 };
+
+struct tsr_harden_user {
+    uid_t uid;
+    gid_t gid;
+    char name[64];
+};
+
+/* The user to become: `name` (a name or a number), or NULL: `tessera`, else `nobody`. -ENOENT where
+ * there is none. */
+int tsr_harden_find_user(struct tsr_harden_user *user, const char *name, struct tsr_err *err);
+
+/* Becomes `user` where the process is root (otherwise stays who it is), and makes sure that it
+ * cannot go back. */
+int tsr_harden_identity(const struct tsr_harden_user *user, struct tsr_err *err);
+
+/* notes: [notes_size] what could not be done, "" where all was. */
+struct tsr_harden_files {
+    const char *read[TSR_HARDEN_PATHS_MAX]; /* files and folders that may be read; NULL ends the
+                                               list, what is missing is left out */
+    const char *socket_dir;                 /* files in it may be removed; NULL: none */
+};
+int tsr_harden_files(const struct tsr_harden_files *files, char *notes, size_t notes_size,
+                     struct tsr_err *err);
+
+/* Everything that is not on the list fails with EPERM. */
+int tsr_harden_calls(char *notes, size_t notes_size, struct tsr_err *err);
+
+#endif

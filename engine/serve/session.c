@@ -1,0 +1,424 @@
+#include <tsr/serve/session.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <tsr/serve/answer.h>
+#include <tsr/serve/frontend.h>
+#include <tsr/serve/status.h>
+
+static const uint64_t ms = 1000000;
+
+void tsr_session_clear(struct tsr_frontend *f, struct tsr_session *s, uint64_t now_ns)
+{
+    while (s->requests) {
+        tsr_answer_drop(f, s->requests, now_ns);
+    }
+    s->skip_id = 0;
+}
+
+void tsr_session_break(struct tsr_frontend *f, struct tsr_session *s, uint64_t now_ns)
+{
+    tsr_session_clear(f, s, now_ns);
+    if (!s->broken) {
+        s->broken = true;
+        tsr_frontend_tell_control(f, TSR_ITEM_DROP, s);
+    }
+}
+
+/* ERROR for a request that has no slot; its further records are passed over. */
+__attribute__((format(printf, 6, 7))) static void
+refuse(struct tsr_frontend *f, struct tsr_session *s, const struct tsr_wire_submit *submit,
+       enum tsr_code code, uint32_t retry_ms, const char *format, ...)
+{
+    struct tsr_err err;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(err.text, sizeof err.text, format, args);
+    va_end(args);
+    tsr_channel_error(s->channel, false, submit->request, code, retry_ms, "%s", err.text);
+    tsr_frontend_touch(f, s);
+    f->counts.requests_refused++;
+    s->skip_id = submit->request;
+}
+
+/* How much of the memory for prompts and of the slots this user has, over all its channels. */
+static void usage(const struct tsr_frontend *f, uid_t uid, uint64_t *bytes, uint32_t *requests)
+{
+    *bytes = 0;
+    *requests = 0;
+    for (uint32_t i = 0; i < f->sessions_end; i++) {
+        const struct tsr_session *s = &f->sessions[i];
+        if (s->channel && s->n_requests && tsr_channel_peer(s->channel)->uid == uid) {
+            *bytes += s->bytes;
+            *requests += s->n_requests;
+        }
+    }
+}
+
+/* Most tokens that the payload can become. */
+static uint32_t tokens_cap(const struct tsr_frontend *f, const struct tsr_wire_submit *submit)
+{
+    uint32_t context = f->options.sched.context;
+    bool lists = submit->flags & TSR_SUBMIT_TOKENIZE;
+    if (submit->kind == TSR_PAYLOAD_TOKENS) {
+        return submit->payload_bytes / (uint32_t)sizeof(uint32_t);
+    }
+    if (submit->kind == TSR_PAYLOAD_CHAT && !lists) {
+        return context; /* what the template adds is not known */
+    }
+    /* Normalizing can make three bytes of one; a template adds what it likes. */
+    uint64_t most = 3ull * submit->payload_bytes + 2;
+    if (submit->kind == TSR_PAYLOAD_CHAT) {
+        most += 65536;
+    }
+    return !lists && most > context ? context : (uint32_t)most;
+}
+
+static uint64_t aligned(uint64_t bytes)
+{
+    return (bytes + 63) & ~(uint64_t)63;
+}
+
+static void sampling_of(const struct tsr_wire_submit *submit, struct tsr_sampling *out)
+{
+    tsr_sampling_init(out);
+    out->temperature = submit->temperature;
+    out->top_k = submit->top_k;
+    out->top_p = submit->top_p;
+    out->min_p = submit->min_p;
+    out->repetition_penalty = submit->repetition_penalty;
+    out->presence_penalty = submit->presence_penalty;
+    out->frequency_penalty = submit->frequency_penalty;
+    out->seed = submit->seed;
+    out->logprobs = submit->flags & TSR_SUBMIT_LOGPROBS;
+    out->top_logprobs = submit->top_logprobs;
+}
+
+/* splitmix64 over a counter: the seeds that clients leave to the engine. */
+static uint64_t draw_seed(struct tsr_frontend *f)
+{
+    uint64_t z = f->options.seed + ++f->seeds * 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+static int stops_of(const struct tsr_wire_request *wire, struct tsr_stop *stop, struct tsr_err *err)
+{
+    const char *strings[TSR_WIRE_STOPS_MAX];
+    size_t lens[TSR_WIRE_STOPS_MAX];
+    size_t n = 0;
+    uint32_t at = 0, len = 0;
+    while (n < TSR_WIRE_STOPS_MAX && tsr_wire_stop_next(wire, &at, &strings[n], &len) == 1) {
+        lens[n++] = len;
+    }
+    return tsr_stop_init(stop, strings, lens, n, err);
+}
+
+static void complete(struct tsr_frontend *f, struct tsr_request *r, uint64_t now_ns)
+{
+    struct tsr_session *s = r->session;
+    if (s->arriving == r) {
+        s->arriving = NULL;
+        f->arriving--;
+    }
+    if (r->kind == TSR_PAYLOAD_TOKENS) {
+        tsr_answer_begin(f, r, now_ns);
+    } else {
+        r->stage = TSR_STAGE_TEXT;
+        tsr_frontend_tell_text(f, r);
+    }
+}
+
+/* Copies a part of the payload; false where it names a token that the model does not have. */
+static bool copy_in(struct tsr_frontend *f, struct tsr_request *r, const uint8_t *chunk,
+                    uint32_t bytes, struct tsr_err *err)
+{
+    memcpy(r->payload + r->payload_have, chunk, bytes);
+    r->payload_have += bytes;
+    if (r->kind != TSR_PAYLOAD_TOKENS) {
+        return true;
+    }
+    for (; (r->n_tokens + 1) * sizeof(uint32_t) <= r->payload_have; r->n_tokens++) {
+        if (r->tokens[r->n_tokens] >= f->options.logits_vocab) {
+            tsr_err_set(err, -EINVAL, "token %u of the prompt is %u; the vocabulary has %u",
+                        r->n_tokens, r->tokens[r->n_tokens], f->options.logits_vocab);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* What can be refused before the request gets a slot. */
+static bool acceptable(struct tsr_frontend *f, struct tsr_session *s,
+                       const struct tsr_wire_submit *submit)
+{
+    const struct tsr_channel_peer *peer = tsr_channel_peer(s->channel);
+    if (tsr_requests_find(&f->requests, s, submit->request)) {
+        refuse(f, s, submit, TSR_CODE_DUPLICATE, 0, "request %llu is live already",
+               (unsigned long long)submit->request);
+        return false;
+    }
+    if (f->stopping) {
+        refuse(f, s, submit, TSR_CODE_SHUTDOWN, 0, "the engine is shutting down");
+        return false;
+    }
+    if (submit->payload_bytes > f->options.payload_bytes_max) {
+        refuse(f, s, submit, TSR_CODE_TOO_LARGE, 0, "a prompt of %u bytes; at most %llu are taken",
+               submit->payload_bytes, (unsigned long long)f->options.payload_bytes_max);
+        return false;
+    }
+    if (submit->tenant != 0 && submit->tenant != peer->uid && !peer->tenants) {
+        refuse(f, s, submit, TSR_CODE_FORBIDDEN, 0,
+               "user %u may not speak for tenant %llu: that takes --allow ...,tenants", peer->uid,
+               (unsigned long long)submit->tenant);
+        return false;
+    }
+    if (submit->kind == TSR_PAYLOAD_CHAT && !f->options.chat) {
+        refuse(f, s, submit, TSR_CODE_UNSUPPORTED, 0,
+               "this model has no chat template; send the prompt as text");
+        return false;
+    }
+    if (submit->penalty_tokens != 0) {
+        refuse(f, s, submit, TSR_CODE_UNSUPPORTED, 0,
+               "penalties over the last %u tokens: this engine looks at all (0)",
+               submit->penalty_tokens);
+        return false;
+    }
+    uint64_t bytes;
+    uint32_t requests;
+    usage(f, peer->uid, &bytes, &requests);
+    if (!peer->tenants && requests >= f->requests.n - f->requests.n / 4) {
+        refuse(f, s, submit, TSR_CODE_BUSY, (uint32_t)(tsr_sched_retry_ns(f->sched) / ms),
+               "user %u has %u requests in the engine, as many as one may", peer->uid, requests);
+        return false;
+    }
+    if (bytes > (uint64_t)f->blocks.total * TSR_BLOCK_BYTES / 2) {
+        refuse(f, s, submit, TSR_CODE_BUSY, (uint32_t)(tsr_sched_retry_ns(f->sched) / ms),
+               "user %u has prompts of %llu bytes in the engine, as many as one may", peer->uid,
+               (unsigned long long)bytes);
+        return false;
+    }
+    return true;
+}
+
+static void on_submit(struct tsr_frontend *f, struct tsr_session *s,
+                      const struct tsr_wire_request *wire, uint64_t now_ns)
+{
+    const struct tsr_wire_submit *submit = wire->submit.fixed;
+    s->skip_id = 0;
+    if (s->arriving) {
+        tsr_channel_break(s->channel, "SUBMIT of request %llu amid the payload of another",
+                          (unsigned long long)submit->request);
+        tsr_session_break(f, s, now_ns);
+        return;
+    }
+    if (!acceptable(f, s, submit)) {
+        return;
+    }
+    uint32_t retry_ms = (uint32_t)(tsr_sched_retry_ns(f->sched) / ms);
+    int rc = tsr_channel_begin(s->channel);
+    if (rc == -EPROTO) {
+        tsr_session_break(f, s, now_ns);
+        return;
+    }
+    if (rc < 0) {
+        refuse(f, s, submit, TSR_CODE_BUSY, retry_ms,
+               rc == -EBUSY ? "the channel has as many live requests as it may"
+                            : "the channel has too many events unread");
+        return;
+    }
+    struct tsr_request *r = tsr_requests_take(&f->requests, s, submit->request);
+    if (!r) {
+        tsr_channel_error(s->channel, true, submit->request, TSR_CODE_BUSY, retry_ms,
+                          "the engine has as many requests as it can hold");
+        goto passed_over;
+    }
+    const struct tsr_channel_peer *peer = tsr_channel_peer(s->channel);
+    struct tsr_err err = {0};
+    r->submitted_ns = r->waits_ns = now_ns;
+    r->tenant = submit->tenant ? submit->tenant : peer->uid;
+    r->kind = submit->kind;
+    r->priority = submit->priority < peer->priority_max ? submit->priority : peer->priority_max;
+    r->flags = submit->flags;
+    r->tokens_max = submit->tokens_max;
+    r->credit = submit->credit;
+    r->payload_bytes = submit->payload_bytes;
+    uint64_t limit_ms = f->options.seconds_max * 1000ull;
+    if (submit->deadline_ms && (!limit_ms || submit->deadline_ms < limit_ms)) {
+        limit_ms = submit->deadline_ms;
+    }
+    r->deadline_ns = limit_ms ? now_ns + limit_ms * ms : 0;
+
+    uint64_t bias_bytes = aligned(submit->bias_count * sizeof *wire->submit.bias);
+    r->tokens_cap = tokens_cap(f, submit);
+    uint64_t token_bytes = aligned(r->tokens_cap * sizeof(uint32_t));
+    bool is_tokens = r->kind == TSR_PAYLOAD_TOKENS;
+    uint64_t bytes = bias_bytes + token_bytes + (is_tokens ? 0 : submit->payload_bytes);
+    if (!tsr_blocks_take(&f->blocks, bytes, &r->run)) {
+        tsr_answer_error(f, r, TSR_CODE_BUSY, retry_ms, now_ns,
+                         "no room for a prompt of %u bytes: others are in flight",
+                         submit->payload_bytes);
+        goto passed_over;
+    }
+    s->bytes += (uint64_t)r->run.n * TSR_BLOCK_BYTES;
+    static_assert(sizeof(struct tsr_wire_bias) == sizeof(struct tsr_logit_bias) &&
+                      offsetof(struct tsr_wire_bias, bias) == offsetof(struct tsr_logit_bias, bias),
+                  "a bias is copied as it comes");
+    memcpy(r->run.base, wire->submit.bias, submit->bias_count * sizeof *wire->submit.bias);
+    r->tokens = (uint32_t *)(void *)(r->run.base + bias_bytes);
+    r->payload = r->run.base + bias_bytes + (is_tokens ? 0 : token_bytes);
+
+    sampling_of(submit, &r->sampling);
+    r->sampling.n_bias = submit->bias_count;
+    r->sampling.bias = (const struct tsr_logit_bias *)(const void *)r->run.base;
+    if (!(submit->flags & TSR_SUBMIT_SEEDED)) {
+        r->sampling.seed = draw_seed(f);
+    }
+    if (tsr_sampling_check(&r->sampling, f->options.logits_vocab, &err) < 0 ||
+        stops_of(wire, &r->stop, &err) < 0 ||
+        !copy_in(f, r, wire->submit.chunk, submit->chunk_bytes, &err)) {
+        tsr_answer_error(f, r, TSR_CODE_INVALID, 0, now_ns, "%s", err.text);
+        goto passed_over;
+    }
+    tsr_detok_init(&r->detok, f->vocab, submit->flags & TSR_SUBMIT_SHOW_SPECIAL);
+    if (r->payload_have == r->payload_bytes) {
+        complete(f, r, now_ns);
+    } else {
+        s->arriving = r;
+        f->arriving++;
+    }
+    return;
+
+passed_over:
+    tsr_frontend_touch(f, s);
+    s->skip_id = submit->request;
+}
+
+static void on_continue(struct tsr_frontend *f, struct tsr_session *s,
+                        const struct tsr_wire_request *wire, uint64_t now_ns)
+{
+    const struct tsr_wire_continue *cont = wire->cont.fixed;
+    struct tsr_request *r = s->arriving;
+    if (!r && cont->request == s->skip_id) {
+        return; /* of a request that is over already */
+    }
+    if (!r || cont->request != r->id || cont->payload_off != r->payload_have ||
+        cont->chunk_bytes > r->payload_bytes - r->payload_have) {
+        tsr_channel_break(s->channel,
+                          "CONTINUE of request %llu with bytes %u to %llu, which were not next",
+                          (unsigned long long)cont->request, cont->payload_off,
+                          (unsigned long long)cont->payload_off + cont->chunk_bytes);
+        tsr_session_break(f, s, now_ns);
+        return;
+    }
+    struct tsr_err err = {0};
+    r->waits_ns = now_ns;
+    if (!copy_in(f, r, wire->cont.chunk, cont->chunk_bytes, &err)) {
+        s->skip_id = r->id;
+        tsr_answer_error(f, r, TSR_CODE_INVALID, 0, now_ns, "%s", err.text);
+        return;
+    }
+    if (r->payload_have == r->payload_bytes) {
+        complete(f, r, now_ns);
+    }
+}
+
+static void on_credit(struct tsr_frontend *f, struct tsr_session *s,
+                      const struct tsr_wire_credit *credit, uint64_t now_ns)
+{
+    struct tsr_request *r = tsr_requests_find(&f->requests, s, credit->request);
+    if (!r) {
+        return;
+    }
+    if (r->seq != TSR_SCHED_NONE) {
+        tsr_sched_credit(f->sched, r->seq, credit->credit, now_ns);
+    } else {
+        r->credit =
+            credit->credit > UINT32_MAX - r->credit ? UINT32_MAX : r->credit + credit->credit;
+    }
+}
+
+static void on_cancel(struct tsr_frontend *f, struct tsr_session *s, uint64_t id, uint64_t now_ns)
+{
+    struct tsr_request *r = tsr_requests_find(&f->requests, s, id);
+    if (!r) {
+        return;
+    }
+    if (r->stage == TSR_STAGE_ARRIVES) {
+        s->skip_id = r->id; /* the rest of it may still come */
+    }
+    tsr_answer_done(f, r, TSR_REASON_CANCELLED, TSR_CODE_OK, NULL, now_ns);
+}
+
+/* A record that names a request but says something impossible. */
+static void on_malformed(struct tsr_frontend *f, struct tsr_session *s,
+                         const struct tsr_wire_request *wire, const char *why, uint64_t now_ns)
+{
+    struct tsr_request *r = tsr_requests_find(&f->requests, s, wire->request);
+    bool is_new = wire->type == TSR_REQ_SUBMIT || wire->type == TSR_REQ_STATUS;
+    f->counts.requests_refused += is_new;
+    if (wire->type == TSR_REQ_SUBMIT || (r && r->stage == TSR_STAGE_ARRIVES)) {
+        s->skip_id = wire->request;
+    }
+    if (is_new) {
+        tsr_channel_error(s->channel, false, wire->request, TSR_CODE_INVALID, 0, "%s", why);
+        tsr_frontend_touch(f, s);
+    } else if (r && r->accepted_ns) {
+        tsr_answer_done(f, r, TSR_REASON_ERROR, TSR_CODE_INVALID, why, now_ns);
+    } else if (r) {
+        tsr_answer_error(f, r, TSR_CODE_INVALID, 0, now_ns, "%s", why);
+    }
+}
+
+uint32_t tsr_session_serve(struct tsr_frontend *f, struct tsr_session *s, uint32_t max,
+                           uint64_t now_ns)
+{
+    struct tsr_wire_request wire;
+    struct tsr_err err;
+    uint32_t n = 0;
+
+    for (; n < max && s->channel && !s->broken; n++) {
+        int rc = tsr_channel_read(s->channel, f->record, &wire, &err);
+        if (rc == 0) {
+            break;
+        }
+        if (rc == -EPROTO) {
+            tsr_session_break(f, s, now_ns);
+            break;
+        }
+        if (rc < 0) {
+            on_malformed(f, s, &wire, err.text, now_ns);
+            continue;
+        }
+        switch (wire.type) {
+        case TSR_REQ_SUBMIT:
+            on_submit(f, s, &wire, now_ns);
+            break;
+        case TSR_REQ_CONTINUE:
+            on_continue(f, s, &wire, now_ns);
+            break;
+        case TSR_REQ_CREDIT:
+            on_credit(f, s, wire.credit, now_ns);
+            break;
+        case TSR_REQ_CANCEL:
+            on_cancel(f, s, wire.request, now_ns);
+            break;
+        case TSR_REQ_STATUS:
+            if (!tsr_status_say(f, s, wire.request, now_ns)) {
+                tsr_channel_error(s->channel, false, wire.request, TSR_CODE_BUSY, 100,
+                                  "the channel has too many events unread for a status");
+            }
+            tsr_frontend_touch(f, s);
+            break;
+        default:
+            break;
+        }
+    }
+    return n;
+}
