@@ -123,7 +123,8 @@ static int plan(struct tsr_exec *exec, const struct tsr_model *model,
     p->weights_bytes = tsr_exec_weight_bytes(exec);
     p->buffer_bytes = buffer_bytes(exec);
     p->available_bytes = tsr_memory_available();
-    struct tsr_kv_shape shape = {program->layers, program->kv_heads, program->head_dim};
+    struct tsr_kv_shape shape = {program->layers, program->kv_heads, program->head_dim,
+                                 exec->kernels->kv_bytes};
     uint64_t page = tsr_kv_page_bytes(&shape);
     p->kv_bytes = exec->options.kv_bytes;
     if (!p->kv_bytes) { /* the lesser of a quarter of what is free and 16 contexts */
@@ -275,7 +276,7 @@ static int allocate(struct tsr_exec *exec, struct tsr_err *err)
             }
         }
     }
-    struct tsr_kv_shape shape = {p->layers, p->kv_heads, p->head_dim};
+    struct tsr_kv_shape shape = {p->layers, p->kv_heads, p->head_dim, exec->kernels->kv_bytes};
     return tsr_kv_create(&exec->kv, &shape, exec->plan.kv_bytes, -1, err);
 }
 

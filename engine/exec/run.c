@@ -179,12 +179,13 @@ static void store(struct tsr_exec *exec, const struct exec_op *x, uint32_t row, 
     const struct tsr_kv_seq *seq = exec->spans[exec->row_span[row]].kv;
     uint32_t page = seq->pages[position / TSR_KV_PAGE_POSITIONS];
     uint32_t slot = position % TSR_KV_PAGE_POSITIONS;
-    exec->kernels->store_f16(in + op->attend.k_col + kv_head * dim, dim,
-                             tsr_kv_keys(exec->kv, page, op->attend.layer, kv_head) + slot,
-                             TSR_KV_PAGE_POSITIONS);
-    exec->kernels->store_f16(
-        in + op->attend.v_col + kv_head * dim, dim,
-        tsr_kv_values(exec->kv, page, op->attend.layer, kv_head) + (size_t)slot * dim, 1);
+    uint32_t bytes = exec->kernels->kv_bytes;
+    uint8_t *keys = tsr_kv_keys(exec->kv, page, op->attend.layer, kv_head);
+    uint8_t *values = tsr_kv_values(exec->kv, page, op->attend.layer, kv_head);
+    exec->kernels->store_kv(in + op->attend.k_col + kv_head * dim, dim, keys + slot * bytes,
+                            TSR_KV_PAGE_POSITIONS);
+    exec->kernels->store_kv(in + op->attend.v_col + kv_head * dim, dim,
+                            values + (size_t)slot * dim * bytes, 1);
 }
 
 struct head {
@@ -193,13 +194,13 @@ struct head {
     uint32_t layer, kv_head;
 };
 
-static const uint16_t *head_keys(const void *ctx, uint32_t block)
+static const void *head_keys(const void *ctx, uint32_t block)
 {
     const struct head *h = ctx;
     return tsr_kv_keys(h->exec->kv, h->seq->pages[block], h->layer, h->kv_head);
 }
 
-static const uint16_t *head_values(const void *ctx, uint32_t block)
+static const void *head_values(const void *ctx, uint32_t block)
 {
     const struct head *h = ctx;
     return tsr_kv_values(h->exec->kv, h->seq->pages[block], h->layer, h->kv_head);

@@ -17,7 +17,7 @@ struct tsr_kv_pool {
 uint64_t tsr_kv_page_bytes(const struct tsr_kv_shape *shape)
 {
     return (uint64_t)shape->layers * shape->kv_heads * shape->head_dim * TSR_KV_PAGE_POSITIONS * 2 *
-           sizeof(uint16_t);
+           shape->element_bytes;
 }
 
 int tsr_kv_create(struct tsr_kv_pool **out, const struct tsr_kv_shape *shape, uint64_t bytes,
@@ -112,18 +112,14 @@ uint32_t tsr_kv_pages_free(const struct tsr_kv_pool *pool)
     return pool->free;
 }
 
-uint16_t *tsr_kv_keys(const struct tsr_kv_pool *pool, uint32_t page, uint32_t layer,
-                      uint32_t kv_head)
+void *tsr_kv_keys(const struct tsr_kv_pool *pool, uint32_t page, uint32_t layer, uint32_t kv_head)
 {
     assert(page < pool->total && layer < pool->shape.layers && kv_head < pool->shape.kv_heads);
-    return (uint16_t *)(void *)(pool->arena.base + page * pool->page_bytes +
-                                ((uint64_t)layer * pool->shape.kv_heads + kv_head) *
-                                    pool->head_bytes);
+    return pool->arena.base + page * pool->page_bytes +
+           ((uint64_t)layer * pool->shape.kv_heads + kv_head) * pool->head_bytes;
 }
 
-uint16_t *tsr_kv_values(const struct tsr_kv_pool *pool, uint32_t page, uint32_t layer,
-                        uint32_t kv_head)
+void *tsr_kv_values(const struct tsr_kv_pool *pool, uint32_t page, uint32_t layer, uint32_t kv_head)
 {
-    return tsr_kv_keys(pool, page, layer, kv_head) +
-           (uint64_t)pool->shape.head_dim * TSR_KV_PAGE_POSITIONS;
+    return (uint8_t *)tsr_kv_keys(pool, page, layer, kv_head) + pool->head_bytes / 2;
 }

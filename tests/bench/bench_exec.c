@@ -187,7 +187,7 @@ int main(int argc, char **argv)
         return 1;
     }
     struct tsr_kv_shape shape = {model.program.layers, model.program.kv_heads,
-                                 model.program.head_dim};
+                                 model.program.head_dim, 4};
     uint32_t pages = (options.context + 63) / 64;
     options.kv_bytes = (uint64_t)streams * pages * tsr_kv_page_bytes(&shape);
     double begin = now();

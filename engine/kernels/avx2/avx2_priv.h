@@ -35,7 +35,7 @@ void tsr_avx2_quantize(const float *x, uint32_t count, struct tsr_acts *acts, ui
 void tsr_avx2_silu_mul(float *gate, const float *up, uint32_t count);
 void tsr_avx2_gelu_mul(float *gate, const float *up, uint32_t count);
 void tsr_avx2_rope(float *x, const float *cos, const float *sin, uint32_t dims);
-void tsr_avx2_store_f16(const float *x, uint32_t count, uint16_t *out, uint32_t stride);
+void tsr_avx2_store_kv(const float *x, uint32_t count, void *kv, uint32_t stride);
 void tsr_avx2_attend(const struct tsr_attend *args);
 
 TSR_INLINE __m256i load256(const void *p)

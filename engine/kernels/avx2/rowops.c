@@ -154,8 +154,9 @@ void tsr_avx2_rope(float *x, const float *cos, const float *sin, uint32_t dims)
     }
 }
 
-void tsr_avx2_store_f16(const float *x, uint32_t count, uint16_t *out, uint32_t stride)
+void tsr_avx2_store_kv(const float *x, uint32_t count, void *kv, uint32_t stride)
 {
+    uint16_t *out = kv;
     const __m256 top = _mm256_set1_ps(65504.0f), bottom = _mm256_set1_ps(-65504.0f);
     for (uint32_t i = 0; i < count; i += 8) {
         float v[8] = {0};

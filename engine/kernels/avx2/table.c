@@ -2,6 +2,7 @@
 
 const struct tsr_kernels tsr_kernels_avx2 = {
     .name = "avx2",
+    .kv_bytes = 2,
     .quantizes = true,
     .norm = tsr_avx2_norm,
     .quantize = tsr_avx2_quantize,
@@ -12,6 +13,6 @@ const struct tsr_kernels tsr_kernels_avx2 = {
     .silu_mul = tsr_avx2_silu_mul,
     .gelu_mul = tsr_avx2_gelu_mul,
     .rope = tsr_avx2_rope,
-    .store_f16 = tsr_avx2_store_f16,
+    .store_kv = tsr_avx2_store_kv,
     .attend = tsr_avx2_attend,
 };

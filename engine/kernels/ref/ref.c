@@ -114,11 +114,11 @@ static void ref_rope(float *x, const float *cos, const float *sin, uint32_t dims
     }
 }
 
-static void ref_store_f16(const float *x, uint32_t count, uint16_t *out, uint32_t stride)
+static void ref_store_kv(const float *x, uint32_t count, void *kv, uint32_t stride)
 {
+    float *out = kv;
     for (uint32_t i = 0; i < count; i++) {
-        float v = fabsf(x[i]) > 65504.0f ? copysignf(65504.0f, x[i]) : x[i];
-        out[(size_t)i * stride] = tsr_f32_to_f16(v);
+        out[(size_t)i * stride] = x[i];
     }
 }
 
@@ -131,15 +131,15 @@ static void ref_attend(const struct tsr_attend *a)
         float *acc = a->out[i];
         memset(acc, 0, a->head_dim * sizeof *acc);
         for (uint32_t block = first / 64; block <= position / 64; block++) {
-            const uint16_t *keys = a->keys(a->ctx, block);
-            const uint16_t *values = a->values(a->ctx, block);
+            const float *keys = a->keys(a->ctx, block);
+            const float *values = a->values(a->ctx, block);
             uint32_t from = first > block * 64 ? first - block * 64 : 0;
             uint32_t to = position - block * 64 < 63 ? position - block * 64 : 63;
             float s[64], block_most = -INFINITY;
             for (uint32_t p = from; p <= to; p++) {
                 float sum = 0;
                 for (uint32_t d = 0; d < a->head_dim; d++) {
-                    sum += a->q[i][d] * tsr_f16_to_f32(keys[d * 64 + p]);
+                    sum += a->q[i][d] * keys[d * 64 + p];
                 }
                 s[p] = sum * a->scale;
                 if (a->softcap > 0) {
@@ -159,7 +159,7 @@ static void ref_attend(const struct tsr_attend *a)
                 float e = expf(s[p] - most);
                 total += e;
                 for (uint32_t d = 0; d < a->head_dim; d++) {
-                    acc[d] += e * tsr_f16_to_f32(values[p * a->head_dim + d]);
+                    acc[d] += e * values[p * a->head_dim + d];
                 }
             }
         }
@@ -171,6 +171,7 @@ static void ref_attend(const struct tsr_attend *a)
 
 const struct tsr_kernels tsr_kernels_ref = {
     .name = "ref",
+    .kv_bytes = 4,
     .quantizes = false,
     .norm = ref_norm,
     .quantize = ref_quantize,
@@ -181,7 +182,7 @@ const struct tsr_kernels tsr_kernels_ref = {
     .silu_mul = ref_silu_mul,
     .gelu_mul = ref_gelu_mul,
     .rope = ref_rope,
-    .store_f16 = ref_store_f16,
+    .store_kv = ref_store_kv,
     .attend = ref_attend,
 };
 

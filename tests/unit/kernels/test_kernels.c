@@ -30,7 +30,7 @@ static const enum tsr_dtype dtype_of[TSR_FORMAT_COUNT] = {
     [TSR_FORMAT_Q6_K] = TSR_DTYPE_Q6_K,
 };
 
-enum { ROWS_MAX = 23, PANELS = 5 };
+enum { ROWS_MAX = 33, PANELS = 7 };
 
 struct matrix {
     uint32_t cols;
@@ -104,36 +104,54 @@ static const uint32_t columns_block[] = {256, 512, 1280};
 static const uint32_t columns_32[] = {32, 64, 96, 576, 1536};
 static const uint32_t columns_any[] = {1, 7, 20, 33, 271, 576, 1009};
 
+static void assert_close(const float *a, const float *b, uint32_t n, double tolerance)
+{
+    double error = 0, size = 1e-30;
+    for (uint32_t i = 0; i < n; i++) {
+        double e = (double)a[i] - (double)b[i];
+        error += e * e;
+        size += (double)b[i] * (double)b[i];
+    }
+    assert_true(sqrt(error / size) <= tolerance);
+}
+
+/* row1 against the references, then rows, for every width and from several first rows, against
+ * row1. */
 static void check_format(enum tsr_format format, uint32_t cols)
 {
     struct matrix m = random_matrix(format, cols);
     void *memory;
     struct tsr_acts acts = random_acts(cols, &memory);
     bool block = tsr_format_info(format)->scale_inputs > 0;
-    _Alignas(64) float one[PANELS * 16], many[ROWS_MAX * 16], want[16];
-    for (uint32_t rows = 1; rows <= ROWS_MAX; rows += rows < 9 ? 1 : 7) {
+    if (format == TSR_FORMAT_BF16 && table->to_bf16) { /* the reference gets what it rounds to */
+        for (size_t i = 0; i < (size_t)ROWS_MAX * acts.cols; i++) {
+            acts.f[i] = tsr_bf16_to_f32(acts.bf[i]);
+        }
+    }
+    _Alignas(64) float one[ROWS_MAX][PANELS][16], few[PANELS * 16], many[ROWS_MAX * 16], want[16];
+    for (uint32_t r = 0; r < ROWS_MAX; r++) {
+        table->row1[format](m.panels, PANELS, cols, &acts, r, one[r][0]);
         for (uint32_t p = 0; p < PANELS; p++) {
             const uint8_t *panel = m.panels + m.panel_bytes * p;
-            table->rows[format](panel, cols, &acts, 0, rows, many);
-            for (uint32_t r = 0; r < rows; r++) {
-                table->row1[format](m.panels, PANELS, cols, &acts, r, one);
-                assert_memory_equal(one + 16 * p, many + 16 * r, 64);
-                if (block) {
-                    tsr_ref_rows_q16(format, panel, cols, &acts, r, want);
-                    assert_memory_equal(want, many + 16 * r, 64);
-                }
-                tsr_kernels_ref.row1[format](panel, 1, cols, &acts, r, want);
-                /* 16-bit activations cost 2^-16 of a block's largest, bf16 ones (vdpbf16ps) 2^-9 of
-                 * each */
-                double error = 0, size = 1e-30;
-                for (int i = 0; i < 16; i++) {
-                    double e = (double)want[i] - (double)many[16 * r + (uint32_t)i];
-                    error += e * e;
-                    size += (double)want[i] * (double)want[i];
-                }
-                bool rounds = !strcmp(table->name, "avx512") && format == TSR_FORMAT_BF16;
-                assert_true(sqrt(error / size) <= (rounds ? 2e-2 : 2e-4));
+            if (block) {
+                tsr_ref_rows_q16(format, panel, cols, &acts, r, want);
+                assert_memory_equal(want, one[r][p], 64);
             }
+            tsr_kernels_ref.row1[format](panel, 1, cols, &acts, r, want);
+            /* 16-bit activations cost 2^-16 of a block's largest */
+            assert_close(one[r][p], want, 16, 2e-4);
+        }
+        for (uint32_t p = 1; p < PANELS; p++) { /* other numbers of panels side by side */
+            table->row1[format](m.panels + m.panel_bytes * p, PANELS - p, cols, &acts, r, few);
+            assert_memory_equal(few, one[r][p], (PANELS - p) * 64);
+        }
+    }
+    for (uint32_t rows = 1; rows <= ROWS_MAX; rows++) {
+        uint32_t first = rows % 3 < ROWS_MAX - rows ? rows % 3 : ROWS_MAX - rows;
+        uint32_t p = rows % PANELS;
+        table->rows[format](m.panels + m.panel_bytes * p, cols, &acts, first, rows, many);
+        for (uint32_t r = 0; r < rows; r++) {
+            assert_memory_equal(one[first + r][p], many + 16 * r, 64);
         }
     }
     free(m.panels);
@@ -182,6 +200,27 @@ static void test_kernels_quantize_equals_reference(void **unused)
     }
 }
 
+static void test_kernels_to_bf16_rounds_to_even(void **unused)
+{
+    (void)unused;
+    if (!table->to_bf16) {
+        return;
+    }
+    for (uint32_t cols = 1; cols < 300; cols += 13) {
+        void *memory;
+        struct tsr_acts acts = random_acts(cols, &memory);
+        acts.f[0] = 1.00390625f; /* half an ulp */
+        memset(acts.bf, 0xff, (size_t)ROWS_MAX * acts.cols * 2);
+        for (uint32_t r = 0; r < ROWS_MAX; r++) {
+            table->to_bf16(acts.f + (size_t)r * acts.cols, cols, &acts, r);
+        }
+        for (size_t i = 0; i < (size_t)ROWS_MAX * acts.cols; i++) {
+            assert_int_equal(acts.bf[i], tsr_f32_to_bf16(acts.f[i]));
+        }
+        free(memory);
+    }
+}
+
 static void near(const float *a, const float *b, uint32_t n, float tolerance)
 {
     for (uint32_t i = 0; i < n; i++) {
@@ -218,25 +257,25 @@ static void test_kernels_row_operations(void **unused)
         table->rope(y, w, w + n / 2, n / 2 * 2);
         tsr_kernels_ref.rope(z, w, w + n / 2, n / 2 * 2);
         near(y, z, n, 2e-6f);
-        uint16_t a[1200], b[1200];
-        memset(a, 0, sizeof a);
-        memset(b, 0, sizeof b);
+        uint16_t kv[1200] = {0};
         x[n / 2] = 1e9f;
-        table->store_f16(x, n, a, 2);
-        tsr_kernels_ref.store_f16(x, n, b, 2);
-        assert_memory_equal(a, b, sizeof a);
+        table->store_kv(x, n, kv, 2);
+        for (uint32_t i = 0; i < n; i++) {
+            assert_int_equal(kv[2 * i], tsr_f32_to_f16(fminf(x[i], 65504.0f)));
+            assert_int_equal(kv[2 * i + 1], 0);
+        }
     }
 }
 
 enum { PAGES = 4 };
 struct pages {
-    uint16_t *keys[PAGES], *values[PAGES];
+    void *keys[PAGES], *values[PAGES];
 };
-static const uint16_t *page_keys(const void *ctx, uint32_t block)
+static const void *page_keys(const void *ctx, uint32_t block)
 {
     return ((const struct pages *)ctx)->keys[block];
 }
-static const uint16_t *page_values(const void *ctx, uint32_t block)
+static const void *page_values(const void *ctx, uint32_t block)
 {
     return ((const struct pages *)ctx)->values[block];
 }
@@ -246,16 +285,20 @@ static const uint16_t *page_values(const void *ctx, uint32_t block)
 static void check_attend(uint32_t dim, uint32_t n, uint32_t first, uint32_t step, uint32_t window,
                          float softcap)
 {
-    struct pages pages;
+    struct pages pages, exact; /* f16, and the same values in f32 for the reference */
     uint32_t last = first + (n - 1) / 2 * step;
     for (uint32_t b = 0; b < PAGES; b++) {
-        pages.keys[b] = malloc(64 * dim * 2);
-        pages.values[b] = malloc(64 * dim * 2);
+        uint16_t *keys = pages.keys[b] = malloc(64 * dim * 2);
+        uint16_t *values = pages.values[b] = malloc(64 * dim * 2);
+        float *keys_f32 = exact.keys[b] = malloc(64 * dim * 4);
+        float *values_f32 = exact.values[b] = malloc(64 * dim * 4);
         for (uint32_t p = 0; p < 64; p++) {
             for (uint32_t d = 0; d < dim; d++) {
                 bool beyond = b * 64 + p > last;
-                pages.keys[b][d * 64 + p] = beyond ? 0x7e00 : tsr_f32_to_f16(uniform() * 2);
-                pages.values[b][p * dim + d] = beyond ? 0x7e00 : tsr_f32_to_f16(uniform());
+                keys[d * 64 + p] = beyond ? 0x7e00 : tsr_f32_to_f16(uniform() * 2);
+                values[p * dim + d] = beyond ? 0x7e00 : tsr_f32_to_f16(uniform());
+                keys_f32[d * 64 + p] = tsr_f16_to_f32(keys[d * 64 + p]);
+                values_f32[p * dim + d] = tsr_f16_to_f32(values[p * dim + d]);
             }
         }
     }
@@ -281,10 +324,12 @@ static void check_attend(uint32_t dim, uint32_t n, uint32_t first, uint32_t step
         for (uint32_t i = 0; i < n; i++) {
             a.out[i] = out[pass][i];
         }
+        a.ctx = pass ? &exact : &pages;
         (pass ? tsr_kernels_ref.attend : table->attend)(&a);
     }
     for (uint32_t i = 0; i < n; i++) {
         struct tsr_attend one = a;
+        one.ctx = &pages;
         one.n = 1;
         one.q[0] = q[i];
         one.out[0] = out[2][i];
@@ -296,6 +341,8 @@ static void check_attend(uint32_t dim, uint32_t n, uint32_t first, uint32_t step
     for (uint32_t b = 0; b < PAGES; b++) {
         free(pages.keys[b]);
         free(pages.values[b]);
+        free(exact.keys[b]);
+        free(exact.values[b]);
     }
 }
 
@@ -327,6 +374,7 @@ int main(void)
     printf("kernels: %s\n", table->name);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kernels_quantize_equals_reference),
+        cmocka_unit_test(test_kernels_to_bf16_rounds_to_even),
         cmocka_unit_test(test_kernels_matmul_equals_reference),
         cmocka_unit_test(test_kernels_row_operations),
         cmocka_unit_test(test_kernels_attention),

@@ -52,16 +52,18 @@ struct tsr_attend {
         position[TSR_ATTEND_QUERIES_MAX]; /* of each query, ascending; sees positions <= its own */
     uint32_t window;                      /* sees positions > position - window only; 0: all */
     float scale, softcap; /* s = scale * q.k; softcap > 0: s = cap * tanh(s / cap) */
-    /* f16 keys [head_dim][64] and values [64][head_dim] of the 64 positions from 64 * block */
-    const uint16_t *(*keys)(const void *ctx, uint32_t block);
-    const uint16_t *(*values)(const void *ctx, uint32_t block);
+    /* keys [head_dim][64] and values [64][head_dim] of the 64 positions from 64 * block, in the
+     * table's kv_bytes */
+    const void *(*keys)(const void *ctx, uint32_t block);
+    const void *(*values)(const void *ctx, uint32_t block);
     const void *ctx;
     float *scratch; /* [n * (64 + head_dim rounded up to 16)] f32, aligned */
 };
 
 struct tsr_kernels {
     const char *name;
-    bool quantizes; /* block formats take 16-bit activations; else f32 everywhere */
+    uint32_t kv_bytes; /* of an element of the KV cache: 2 (f16), or 4 (f32, the reference) */
+    bool quantizes;    /* block formats take 16-bit activations; else f32 everywhere */
 
     /* out [count] = in / sqrt(mean(in^2) + eps) * weight */
     void (*norm)(const float *in, const float *weight, float eps, uint32_t count, float *out);
@@ -88,8 +90,9 @@ struct tsr_kernels {
     /* x [dims]: rotate-half by cos, sin [dims / 2] */
     void (*rope)(float *x, const float *cos, const float *sin, uint32_t dims);
 
-    /* f16 bits of x [count], clamped to the largest finite half, stored `stride` elements apart */
-    void (*store_f16)(const float *x, uint32_t count, uint16_t *out, uint32_t stride);
+    /* x [count] as elements of the KV cache (f16: clamped to the largest finite one), `stride`
+     * elements apart */
+    void (*store_kv)(const float *x, uint32_t count, void *out, uint32_t stride);
 
     /* Softmax attention over all positions that each query sees, blocks of 64 ascending, online. */
     void (*attend)(const struct tsr_attend *args);

@@ -1,8 +1,9 @@
 /* The KV cache: pages of 64 positions from one pool, a page table per sequence.
  *
- * A page holds the keys and values of 64 consecutive positions for every layer and KV head, f16.
- * Layout of a page: [layer][kv_head] of { keys [head_dim][64], values [64][head_dim] }: keys
- * transposed, so that a vector register holds one dimension of consecutive positions. */
+ * A page holds the keys and values of 64 consecutive positions for every layer and KV head, f16
+ * (f32 for the reference kernels). Layout of a page: [layer][kv_head] of { keys [head_dim][64],
+ * values [64][head_dim] }: keys transposed, so that a vector register holds one dimension of
+ * consecutive positions. */
 #ifndef TSR_KV_KV_H
 #define TSR_KV_KV_H
 
@@ -23,6 +24,7 @@ struct tsr_kv_seq {
 
 struct tsr_kv_shape {
     uint32_t layers, kv_heads, head_dim;
+    uint32_t element_bytes; /* 2: f16, 4: f32 (the reference) */
 };
 
 /* Bytes of one page of this shape. */
@@ -47,10 +49,9 @@ void tsr_kv_release(struct tsr_kv_pool *pool, struct tsr_kv_seq *seq);
 uint32_t tsr_kv_pages_total(const struct tsr_kv_pool *pool);
 uint32_t tsr_kv_pages_free(const struct tsr_kv_pool *pool);
 
-/* Keys [head_dim][64] and values [64][head_dim] of a page, as f16 bits. */
-uint16_t *tsr_kv_keys(const struct tsr_kv_pool *pool, uint32_t page, uint32_t layer,
-                      uint32_t kv_head);
-uint16_t *tsr_kv_values(const struct tsr_kv_pool *pool, uint32_t page, uint32_t layer,
-                        uint32_t kv_head);
+/* Keys [head_dim][64] and values [64][head_dim] of a page. */
+void *tsr_kv_keys(const struct tsr_kv_pool *pool, uint32_t page, uint32_t layer, uint32_t kv_head);
+void *tsr_kv_values(const struct tsr_kv_pool *pool, uint32_t page, uint32_t layer,
+                    uint32_t kv_head);
 
 #endif
