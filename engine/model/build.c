@@ -30,6 +30,11 @@ void tsr_build_begin(struct tsr_builder *b)
     snprintf(program->architecture, sizeof program->architecture, "%s",
              tsr_config_architecture(b->config));
     b->status = tsr_config_hparams(b->config, &b->h, b->err);
+    if (b->status == 0 && tsr_config_has(b->config, "quantization_config")) {
+        b->status = tsr_err_set(b->err, -ENOTSUP,
+                                "quantization_config: a directory of weights that another tool "
+                                "has quantized is not supported; give the original or a GGUF");
+    }
     if (b->status < 0) {
         return;
     }

@@ -106,29 +106,38 @@ static void scale_linear(struct tsr_builder *b, float *inv_freq, uint32_t dims, 
     }
 }
 
-uint32_t tsr_build_rope(struct tsr_builder *b)
+/* Heads are rotated whole. A GGUF states how many dimensions, config.json which part, in either of
+ * two places. */
+static void expect_whole_heads(struct tsr_builder *b)
 {
-    static const double theta_fallback = 10000.0; /* LlamaConfig, Qwen2Config; llama.cpp */
+    static const double whole = 1.0;
     uint32_t dims = b->h.head_dim, stated = dims;
-    const char *kind = "default";
-    double base = number(b, "rope_theta", 0.0, 1e12, &theta_fallback);
-    double partial = 1.0, one = 1.0;
-    if (b->status == 0) {
-        b->status = tsr_config_u32(b->config, "rope_dims", 2, UINT16_MAX, &dims, &stated, b->err);
+    bool is_whole = true;
+    if (b->gguf && b->status == 0) {
+        b->status = tsr_config_u32(b->config, "rope_dims", 1, UINT32_MAX, &dims, &stated, b->err);
+        is_whole = stated == dims;
+    } else if (!b->gguf) {
+        is_whole = number(b, "partial_rotary_factor", 0.0, 1e3, &whole) == 1.0 &&
+                   number(b, "rope_scaling.partial_rotary_factor", 0.0, 1e3, &whole) == 1.0;
     }
-    if (b->status == 0 && !b->gguf) {
-        partial = number(b, "partial_rotary_factor", 0.0, 1e3, &one);
-        partial *= number(b, "rope_scaling.partial_rotary_factor", 0.0, 1e3, &one);
-    }
-    if (b->status == 0) {
-        b->status =
-            tsr_config_string(b->config, "rope_scaling.rope_type", "default", &kind, b->err);
-    }
-    if (b->status == 0 && (stated != dims || partial != 1.0)) {
+    if (b->status == 0 && !is_whole) {
         b->status = tsr_err_set(b->err, -ENOTSUP,
                                 "rotating only a part of each head of %u dimensions is not "
                                 "supported for %s",
                                 dims, b->program->architecture);
+    }
+}
+
+uint32_t tsr_build_rope(struct tsr_builder *b)
+{
+    static const double theta_fallback = 10000.0; /* LlamaConfig, Qwen2Config; llama.cpp */
+    const uint32_t dims = b->h.head_dim;
+    const char *kind = "default";
+    double base = number(b, "rope_theta", 0.0, 1e12, &theta_fallback);
+    expect_whole_heads(b);
+    if (b->status == 0) {
+        b->status =
+            tsr_config_string(b->config, "rope_scaling.rope_type", "default", &kind, b->err);
     }
     if (b->status < 0) {
         return 0;

@@ -292,6 +292,9 @@ static void test_model_refuses_directories(void **state)
         {{.members = "\"num_local_experts\":8"}, -ENOTSUP, "num_local_experts is 8"},
         {{.members = "\"attention_bias\":true"}, -EINVAL, "q_proj.bias' is missing"},
         {{.members = "\"mlp_bias\":true"}, -EINVAL, "gate_proj.bias' is missing"},
+        {{.members = "\"quantization_config\":{\"bits\":4}"},
+         -ENOTSUP,
+         "another tool has quantized"},
         {{.members = "\"rope_theta\":0"}, -EINVAL, "rope_theta is 0"},
         {{.members = "\"partial_rotary_factor\":0.5"}, -ENOTSUP, "only a part of each head"},
         {{.members = "\"rope_scaling\":{\"rope_type\":\"yarn\"}"}, -ENOTSUP, "kind 'yarn'"},
@@ -606,6 +609,36 @@ static void test_model_orders_biases_of_a_gguf(void **state)
     tsr_model_close(&model);
 }
 
+static void test_model_takes_biases_that_a_gguf_holds(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        uint32_t op, part;
+    } cases[] = {
+        {"blk.0.attn_v.bias", 2, 2},   {"blk.0.attn_output.bias", 6, 0},
+        {"blk.0.ffn_gate.bias", 8, 0}, {"blk.0.ffn_up.bias", 8, 1},
+        {"blk.0.ffn_down.bias", 9, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct change change = {.add = cases[i].name,
+                                      .add_size = cases[i].part == 2 ? HEAD_DIM : HIDDEN};
+        struct tsr_model model;
+        write_gguf(&change);
+        open_path(&model, path_of("model.gguf"));
+        for (uint32_t op = 2; op < model.program.n_ops; op++) {
+            const struct tsr_op *o = &model.program.ops[op];
+            bool has_parts = o->kind == TSR_OP_MATMUL || o->kind == TSR_OP_GLU;
+            for (uint32_t part = 0; has_parts && part < o->matmul.n_parts; part++) {
+                bool meant = op == cases[i].op && part == cases[i].part;
+                assert_int_equal(o->matmul.parts[part].bias != NULL, meant);
+                assert_true(!meant || o->matmul.parts[part].bias[5] == 5.0f);
+            }
+        }
+        tsr_model_close(&model);
+    }
+}
+
 static void test_model_reads_metadata_of_a_gguf(void **state)
 {
     (void)state;
@@ -684,6 +717,7 @@ int main(void)
         cmocka_unit_test(test_model_scales_rope),
         cmocka_unit_test(test_model_reads_all_ends_of_text),
         cmocka_unit_test(test_model_orders_biases_of_a_gguf),
+        cmocka_unit_test(test_model_takes_biases_that_a_gguf_holds),
         cmocka_unit_test(test_model_reads_metadata_of_a_gguf),
         cmocka_unit_test(test_source_opens_what_no_builder_knows),
     };
