@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli_priv.h"
 
@@ -226,10 +227,10 @@ static bool read_all(FILE *in, char **text, size_t *bytes)
 bool cli_read_text(int argc, char **argv, char **text, size_t *bytes)
 {
     if (argc == 0 || (argc == 1 && !strcmp(argv[0], "-"))) {
-        if (!read_all(stdin, text, bytes)) {
-            return false;
+        if (isatty(STDIN_FILENO)) {
+            fprintf(stderr, "Type the text; Ctrl-D at the beginning of a line ends it.\n");
         }
-        return true;
+        return read_all(stdin, text, bytes);
     }
     size_t size = 0;
     for (int i = 0; i < argc; i++) {

@@ -82,7 +82,7 @@ compare() {
     [ "$name" != streams ] || label="$streams streams"
     a=$(median "$work/ours") b=$(median "$work/theirs")
     printf '  %-10s %d threads   tessera %9.1f   llama.cpp %9.1f tok/s   %5.2f x   (%s; runs %s | %s)\n' "$label" "$threads" \
-        "$a" "$b" "$(awk -v a="$a" -v b="$b" 'BEGIN { print b > 0 ? a / b : 0 }')" "$(cat "$work/part")" \
+        "$a" "$b" "$(awk -v a="$a" -v b="$b" 'BEGIN { print (b > 0 ? a / b : 0) }')" "$(cat "$work/part")" \
         "$(tr '\n' ' ' <"$work/ours" | sed 's/ $//')" "$(tr '\n' ' ' <"$work/theirs" | sed 's/ $//')"
 }
 
