@@ -15,12 +15,33 @@ if [ "${1:-}" = --missing ]; then
 fi
 [ $# -gt 0 ] || set -- build
 
+is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+is_known() { apt-cache show "$1" >/dev/null 2>&1; }
+
+# Prints which of the alternatives a|b is to be installed: nothing where one is there already.
+choose() {
+    local alternatives package
+    IFS='|' read -ra alternatives <<<"$1"
+    for package in "${alternatives[@]}"; do
+        if is_installed "$package"; then
+            return
+        fi
+    done
+    for package in "${alternatives[@]}"; do
+        if is_known "$package"; then
+            echo "$package"
+            return
+        fi
+    done
+    echo "${alternatives[0]}"
+}
+
 missing=()
 for group in "$@"; do
-    while read -r of package; do
+    while read -r of packages; do
         [ "$of" = "$group" ] || continue
-        status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
-        [ "$status" = installed ] || missing+=("$package")
+        package=$(choose "$packages")
+        [ -z "$package" ] || missing+=("$package")
     done <"$here/packages.txt"
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
@@ -32,6 +53,11 @@ fi
 if ! command -v apt-get >/dev/null; then
     echo "packages: these Debian packages, or what your system calls them, are needed: ${missing[*]}" >&2
     exit 1
+fi
+# A fresh machine may have no package lists at all, so which alternatives it knows was not to be told.
+if ! is_known gcc && [ -z "${TESSERA_UPDATED:-}" ] && [ "$(id -u)" = 0 ]; then
+    apt-get update -qq || true
+    TESSERA_UPDATED=1 exec "$0" "$@"
 fi
 as_root=()
 if [ "$(id -u)" != 0 ]; then
