@@ -400,6 +400,14 @@ enum tsr_pages tsr_exec_pages(const struct tsr_exec *exec)
     return exec->weights.pages;
 }
 
+void tsr_exec_placement(const struct tsr_exec *exec, struct tsr_placement *placement)
+{
+    *placement = (struct tsr_placement){0};
+    tsr_placement_add(placement, &exec->weights);
+    tsr_placement_add(placement, &exec->buffers);
+    tsr_placement_add(placement, tsr_kv_arena(exec->kv));
+}
+
 enum tsr_isa tsr_exec_isa_best(void)
 {
     struct tsr_cpu cpu = tsr_cpu_detect();

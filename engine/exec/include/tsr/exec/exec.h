@@ -13,6 +13,7 @@
 #include <tsr/kernels/kernels.h>
 #include <tsr/kv/kv.h>
 #include <tsr/memory/arena.h>
+#include <tsr/memory/placement.h>
 #include <tsr/model/model.h>
 #include <tsr/shm/err.h>
 
@@ -87,6 +88,9 @@ const struct tsr_exec_plan *tsr_exec_planned(const struct tsr_exec *exec);
 /* CPU of worker i, or -1 where it is not pinned. */
 int tsr_exec_cpu(const struct tsr_exec *exec, uint32_t worker);
 enum tsr_pages tsr_exec_pages(const struct tsr_exec *exec);
+/* Where the kernel has put weights, buffers and KV cache. Reads /proc: for start-up, not for the
+ * token path. */
+void tsr_exec_placement(const struct tsr_exec *exec, struct tsr_placement *placement);
 
 /* The best instruction set of this CPU, its name, and a text of several lines that says which
  * kernels were chosen and why. */
