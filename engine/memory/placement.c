@@ -109,6 +109,32 @@ void tsr_placement_read(struct tsr_placement *placement, const void *base, size_
     }
     placement->bytes_absent = size > resident ? size - resident : 0;
     read_nodes(placement, (uint8_t *)(uintptr_t)base, size);
+    for (int n = 0; resident && n < TSR_PLACEMENT_NODES_MAX; n++) {
+        double share = (double)placement->bytes_by_node[n] / (double)resident;
+        for (int i = 0; i < TSR_PAGES_COUNT; i++) {
+            placement->bytes[n][i] = (uint64_t)(share * (double)placement->bytes_by_pages[i]);
+        }
+    }
+}
+
+void tsr_placement_add(struct tsr_placement *sum, const struct tsr_arena *arena)
+{
+    struct tsr_placement one;
+    tsr_placement_read(&one, arena->base, arena->size);
+    sum->bytes_absent += one.bytes_absent;
+    sum->bytes_node_unknown += one.bytes_node_unknown;
+    for (int i = 0; i < TSR_PAGES_COUNT; i++) {
+        sum->bytes_by_pages[i] += one.bytes_by_pages[i];
+    }
+    for (int n = 0; n < TSR_PLACEMENT_NODES_MAX; n++) {
+        sum->bytes_by_node[n] += one.bytes_by_node[n];
+        for (int i = 0; i < TSR_PAGES_COUNT; i++) {
+            sum->bytes[n][i] += one.bytes[n][i];
+        }
+        if (arena->node >= 0 && n != arena->node) {
+            sum->bytes_misplaced += one.bytes_by_node[n];
+        }
+    }
 }
 
 int tsr_placement_text(const struct tsr_placement *p, char *out, size_t size)

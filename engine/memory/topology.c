@@ -66,7 +66,7 @@ static uint32_t read_list(const char *root, uint32_t *out, uint32_t max, const c
     return n < 0 ? 0 : (uint32_t)n < max ? (uint32_t)n : max;
 }
 
-static struct tsr_cpu *find_cpu(struct tsr_topology *t, uint32_t id)
+static struct tsr_topology_cpu *find_cpu(struct tsr_topology *t, uint32_t id)
 {
     for (uint32_t i = 0; i < t->n_cpus; i++) {
         if (t->cpus[i].id == id) {
@@ -76,7 +76,7 @@ static struct tsr_cpu *find_cpu(struct tsr_topology *t, uint32_t id)
     return NULL;
 }
 
-const struct tsr_cpu *tsr_topology_cpu(const struct tsr_topology *topology, uint32_t id)
+const struct tsr_topology_cpu *tsr_topology_cpu(const struct tsr_topology *topology, uint32_t id)
 {
     for (uint32_t i = 0; i < topology->n_cpus; i++) {
         if (topology->cpus[i].id == id) {
@@ -101,8 +101,8 @@ static void read_node(const char *root, struct tsr_topology *t, uint32_t id)
     snprintf(path, sizeof path, "/sys/devices/system/node/node%u/meminfo", id);
     snprintf(key, sizeof key, "Node %u MemTotal:", id);
     int node = (int)id;
-    struct tsr_node *n = &t->nodes[t->n_nodes++];
-    *n = (struct tsr_node){
+    struct tsr_topology_node *n = &t->nodes[t->n_nodes++];
+    *n = (struct tsr_topology_node){
         .id = node,
         .bytes_available = tsr_memory_node_at(root, node),
         .free_1g_bytes = pages_on_node(root, node, TSR_PAGES_1G, "free_hugepages"),
@@ -116,7 +116,7 @@ static void read_node(const char *root, struct tsr_topology *t, uint32_t id)
     snprintf(path, sizeof path, "/sys/devices/system/node/node%u/cpulist", id);
     uint32_t count = read_list(root, cpus, TSR_TOPOLOGY_CPUS_MAX, path);
     for (uint32_t i = 0; i < count; i++) {
-        struct tsr_cpu *cpu = find_cpu(t, cpus[i]);
+        struct tsr_topology_cpu *cpu = find_cpu(t, cpus[i]);
         if (cpu) {
             cpu->node = node;
         }
@@ -126,8 +126,8 @@ static void read_node(const char *root, struct tsr_topology *t, uint32_t id)
 /* One node that is the whole machine: a kernel without NUMA, or a container that hides it. */
 static void assume_one_node(const char *root, struct tsr_topology *t)
 {
-    struct tsr_node *n = &t->nodes[t->n_nodes++];
-    *n = (struct tsr_node){
+    struct tsr_topology_node *n = &t->nodes[t->n_nodes++];
+    *n = (struct tsr_topology_node){
         .free_1g_bytes = tsr_memory_huge_at(root, TSR_PAGES_1G, -1),
         .free_2m_bytes = tsr_memory_huge_at(root, TSR_PAGES_2M, -1),
     };
@@ -140,7 +140,7 @@ static void assume_one_node(const char *root, struct tsr_topology *t)
 void tsr_topology_fill(const char *root, struct tsr_topology *t)
 {
     for (uint32_t i = 0; i < t->n_cpus; i++) {
-        struct tsr_cpu *cpu = &t->cpus[i];
+        struct tsr_topology_cpu *cpu = &t->cpus[i];
         char path[96];
         uint32_t siblings[16];
         snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%u/topology/thread_siblings_list",
@@ -153,7 +153,7 @@ void tsr_topology_fill(const char *root, struct tsr_topology *t)
     t->n_isolated =
         read_list(root, list, TSR_TOPOLOGY_CPUS_MAX, "/sys/devices/system/cpu/isolated");
     for (uint32_t i = 0; i < t->n_isolated; i++) {
-        struct tsr_cpu *cpu = find_cpu(t, list[i]);
+        struct tsr_topology_cpu *cpu = find_cpu(t, list[i]);
         if (cpu) {
             cpu->is_isolated = true;
         }
@@ -184,7 +184,7 @@ int tsr_topology_read(struct tsr_topology *topology, struct tsr_err *err)
     }
     for (uint32_t id = 0; id < MASK_CPUS && topology->n_cpus < TSR_TOPOLOGY_CPUS_MAX; id++) {
         if (CPU_ISSET_S(id, size, mask)) {
-            topology->cpus[topology->n_cpus++] = (struct tsr_cpu){.id = id};
+            topology->cpus[topology->n_cpus++] = (struct tsr_topology_cpu){.id = id};
         }
     }
     CPU_FREE(mask);

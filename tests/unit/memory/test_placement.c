@@ -73,6 +73,33 @@ static void test_placement_neighbouring_arenas_are_told_apart(void **state)
     }
 }
 
+static void test_placement_of_several_arenas_adds_up(void **state)
+{
+    (void)state;
+    struct tsr_arena arenas[2];
+    struct tsr_placement sum = {0};
+    uint64_t bytes = 0, placed = 0, joint = 0;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(
+            tsr_arena_create(&arenas[i], (size_t)(i + 1) << 16, 0, TSR_PAGES_PLAIN, NULL), 0);
+        tsr_placement_add(&sum, &arenas[i]);
+        bytes += arenas[i].size;
+    }
+    for (int n = 0; n < TSR_PLACEMENT_NODES_MAX; n++) {
+        placed += sum.bytes_by_node[n];
+        for (int i = 0; i < TSR_PAGES_COUNT; i++) {
+            joint += sum.bytes[n][i];
+        }
+    }
+    assert_int_equal(sum.bytes_by_pages[TSR_PAGES_PLAIN], bytes);
+    assert_int_equal(placed + sum.bytes_node_unknown, bytes);
+    assert_int_equal(joint, placed);
+    assert_true(sum.bytes_misplaced <= placed - sum.bytes_by_node[0]);
+    for (int i = 0; i < 2; i++) {
+        tsr_arena_destroy(&arenas[i]);
+    }
+}
+
 static void test_placement_text_is_one_line_that_is_cut_to_size(void **state)
 {
     (void)state;
@@ -95,6 +122,7 @@ int main(void)
         cmocka_unit_test(test_placement_of_nothing_is_zero),
         cmocka_unit_test(test_placement_tells_touched_from_untouched),
         cmocka_unit_test(test_placement_neighbouring_arenas_are_told_apart),
+        cmocka_unit_test(test_placement_of_several_arenas_adds_up),
         cmocka_unit_test(test_placement_text_is_one_line_that_is_cut_to_size),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

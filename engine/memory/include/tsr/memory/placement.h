@@ -16,6 +16,9 @@ struct tsr_placement {
     uint64_t bytes_absent;                    /* not resident: never touched, or swapped out */
     uint64_t bytes_by_node[TSR_PLACEMENT_NODES_MAX]; /* by up to 4,096 evenly spaced samples */
     uint64_t bytes_node_unknown;                     /* samples that the kernel would not place */
+    uint64_t bytes_misplaced;                        /* on another node than the arena asked for */
+    /* Both at once: what is on a node is taken to be on the kinds of page that the whole is on. */
+    uint64_t bytes[TSR_PLACEMENT_NODES_MAX][TSR_PAGES_COUNT];
 };
 
 /* Looks at [base, base + size), which must be mapped and lie in mappings of its own (an arena
@@ -23,6 +26,9 @@ struct tsr_placement {
  * rounding of the kernel's reports. What cannot be read (no /proc, a container's filter on
  * move_pages) counts as absent and unknown. */
 void tsr_placement_read(struct tsr_placement *placement, const void *base, size_t size);
+
+/* Adds the placement of an arena to sum (zeroed before the first), bytes_misplaced included. */
+void tsr_placement_add(struct tsr_placement *sum, const struct tsr_arena *arena);
 
 /* One line for a person: "1.20 GiB: 2 MiB pages 100 %; node 0 100 %". Returns what snprintf() does.
  */

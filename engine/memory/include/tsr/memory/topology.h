@@ -10,14 +10,14 @@
 
 enum { TSR_TOPOLOGY_CPUS_MAX = 1024, TSR_TOPOLOGY_NODES_MAX = 64 };
 
-struct tsr_cpu {
+struct tsr_topology_cpu {
     uint32_t id;      /* as sched_setaffinity() counts */
     int node;         /* NUMA node, 0 on a machine without them */
     uint32_t core;    /* the lowest CPU id among the hardware threads of the same core */
     bool is_isolated; /* kept free of other tasks (isolcpus=, or an isolated cpuset) */
 };
 
-struct tsr_node {
+struct tsr_topology_node {
     int id;
     uint64_t bytes_total, bytes_available; /* available: free, or page cache that can be dropped */
     uint64_t free_1g_bytes, free_2m_bytes; /* in free huge pages of each size */
@@ -26,9 +26,9 @@ struct tsr_node {
 
 struct tsr_topology {
     uint32_t n_cpus; /* that this process may run on, in ascending order of id */
-    struct tsr_cpu cpus[TSR_TOPOLOGY_CPUS_MAX];
+    struct tsr_topology_cpu cpus[TSR_TOPOLOGY_CPUS_MAX];
     uint32_t n_nodes; /* of the machine, with memory or CPUs; at least 1 */
-    struct tsr_node nodes[TSR_TOPOLOGY_NODES_MAX];
+    struct tsr_topology_node nodes[TSR_TOPOLOGY_NODES_MAX];
     uint32_t n_isolated; /* of the machine, in the affinity mask or not */
 };
 
@@ -37,7 +37,7 @@ struct tsr_topology {
 int tsr_topology_read(struct tsr_topology *topology, struct tsr_err *err);
 
 /* The CPU with this id, or NULL where the process may not run on it. */
-const struct tsr_cpu *tsr_topology_cpu(const struct tsr_topology *topology, uint32_t id);
+const struct tsr_topology_cpu *tsr_topology_cpu(const struct tsr_topology *topology, uint32_t id);
 
 /* Parses a list as the kernel writes it ("0-3,8,10-11"; an empty line is none) into out, ascending
  * and each once: how many there are, of which the first `max` are stored; -EINVAL where the text is
