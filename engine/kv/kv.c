@@ -107,6 +107,11 @@ uint32_t tsr_kv_pages_total(const struct tsr_kv_pool *pool)
     return pool->total;
 }
 
+const struct tsr_arena *tsr_kv_arena(const struct tsr_kv_pool *pool)
+{
+    return &pool->arena;
+}
+
 uint32_t tsr_kv_pages_free(const struct tsr_kv_pool *pool)
 {
     return pool->free;

@@ -9,6 +9,7 @@
 
 #include <stdint.h>
 
+#include <tsr/memory/arena.h>
 #include <tsr/shm/err.h>
 
 enum { TSR_KV_PAGE_POSITIONS = 64 };
@@ -48,6 +49,9 @@ void tsr_kv_release(struct tsr_kv_pool *pool, struct tsr_kv_seq *seq);
 
 uint32_t tsr_kv_pages_total(const struct tsr_kv_pool *pool);
 uint32_t tsr_kv_pages_free(const struct tsr_kv_pool *pool);
+
+/* Where the pool's memory is: for status. */
+const struct tsr_arena *tsr_kv_arena(const struct tsr_kv_pool *pool);
 
 /* Keys [head_dim][64] and values [64][head_dim] of a page. */
 void *tsr_kv_keys(const struct tsr_kv_pool *pool, uint32_t page, uint32_t layer, uint32_t kv_head);
