@@ -159,23 +159,32 @@ void tsr_describe_plate(struct tsr_status_plate *plate, const struct tsr_model *
     copy(plate->kernels, sizeof plate->kernels,
          options->exec.weights == TSR_WEIGHTS_REF ? "ref" : tsr_isa_name(isa));
 
-    plate->n_nodes = 1;
-    struct tsr_wire_status_node *node = &plate->nodes[0];
-    *node = (struct tsr_wire_status_node){0};
-    uint64_t bytes = plan->weights_bytes + plan->kv_bytes + plan->buffer_bytes;
-    switch (tsr_exec_pages(exec)) {
-    case TSR_PAGES_1G:
-        node->bytes_1g = bytes;
-        break;
-    case TSR_PAGES_2M:
-        node->bytes_2m = bytes;
-        break;
-    case TSR_PAGES_THP:
-        node->bytes_thp = bytes;
-        break;
-    default:
-        node->bytes_4k = bytes;
-        break;
+    static struct tsr_placement placement; /* what is really there, not what was asked for */
+    tsr_exec_placement(exec, &placement);
+    plate->n_nodes = 0;
+    for (uint32_t n = 0; n < TSR_PLACEMENT_NODES_MAX && plate->n_nodes < TSR_WIRE_STATUS_NODES_MAX;
+         n++) {
+        const uint64_t *bytes = placement.bytes[n];
+        if (placement.bytes_by_node[n]) {
+            plate->nodes[plate->n_nodes++] = (struct tsr_wire_status_node){
+                .node = n,
+                .bytes_1g = bytes[TSR_PAGES_1G],
+                .bytes_2m = bytes[TSR_PAGES_2M],
+                .bytes_thp = bytes[TSR_PAGES_THP],
+                .bytes_4k = bytes[TSR_PAGES_PLAIN],
+            };
+        }
+    }
+    if (plate->n_nodes == 0) { /* the kernel does not tell where: all of it, on what was obtained */
+        uint64_t bytes[TSR_PAGES_COUNT] = {0};
+        bytes[tsr_exec_pages(exec)] = plan->weights_bytes + plan->kv_bytes + plan->buffer_bytes;
+        plate->n_nodes = 1;
+        plate->nodes[0] = (struct tsr_wire_status_node){
+            .bytes_1g = bytes[TSR_PAGES_1G],
+            .bytes_2m = bytes[TSR_PAGES_2M],
+            .bytes_thp = bytes[TSR_PAGES_THP],
+            .bytes_4k = bytes[TSR_PAGES_PLAIN],
+        };
     }
     plate->n_threads = 0;
     for (uint32_t i = 0; i < plan->workers; i++) {
