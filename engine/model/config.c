@@ -364,7 +364,7 @@ int tsr_config_tokens(const struct tsr_config *config, const char *key, uint32_t
     if (!find(config, key, &found)) {
         return 0;
     }
-    size_t count = found.json && json_is_array(found.json) ? json_array_size(found.json) : 1;
+    size_t count = json_is_array(found.json) ? json_array_size(found.json) : 1;
     if (count > (size_t)max) {
         return tsr_err_set(err, -EINVAL, "%s lists %zu tokens, more than %d", found.key, count,
                            max);
@@ -388,7 +388,7 @@ int tsr_config_tokens(const struct tsr_config *config, const char *key, uint32_t
 int tsr_config_hparams(const struct tsr_config *config, struct tsr_hparams *h, struct tsr_err *err)
 {
     static const uint32_t none = 0;
-    double eps;
+    double eps = 0.0;
     *h = (struct tsr_hparams){0};
     int rc = tsr_config_u32(config, "hidden_size", 1, HIDDEN_MAX, NULL, &h->hidden, err);
     if (rc == 0) {

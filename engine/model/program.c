@@ -20,7 +20,7 @@ static const char *const op_names[] = {
 
 void *tsr_program_alloc(struct tsr_program *program, size_t bytes)
 {
-    if (bytes > SIZE_MAX - 2 * BLOCK_HEADER) {
+    if (bytes > SIZE_MAX - BLOCK_HEADER - BLOCK_HEADER) {
         return NULL;
     }
     size_t whole = BLOCK_HEADER + (bytes + BLOCK_HEADER - 1) / BLOCK_HEADER * BLOCK_HEADER;
