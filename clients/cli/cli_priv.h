@@ -172,6 +172,10 @@ void cli_progress_end(void);
 const char *cli_text_bytes(uint64_t bytes, char text[32]);
 const char *cli_text_count(uint64_t count, char text[32]);
 
+/* Bytes of the UTF-8 character that text (>= 1 byte) begins with, 0 where it begins with none (RFC
+ * 3629). */
+size_t cli_utf8_length(const char *text, size_t bytes);
+
 /* JSON string literal of text on out, quotes included; bytes that are not UTF-8 become U+FFFD. */
 void cli_write_json(FILE *out, const char *text, size_t bytes);
 

@@ -153,9 +153,9 @@ const char *cli_text_count(uint64_t count, char text[32])
     return text;
 }
 
-/* Bytes of the UTF-8 character at text, 0 where there is none (RFC 3629). */
-static size_t utf8_length(const unsigned char *text, size_t bytes)
+size_t cli_utf8_length(const char *at, size_t bytes)
 {
+    const unsigned char *text = (const unsigned char *)at;
     static const struct {
         unsigned char mask, lead, second_min, second_max;
         size_t length;
@@ -187,7 +187,7 @@ void cli_write_json(FILE *out, const char *text, size_t bytes)
 {
     fputc('"', out);
     for (size_t i = 0; i < bytes;) {
-        size_t length = utf8_length((const unsigned char *)text + i, bytes - i);
+        size_t length = cli_utf8_length(text + i, bytes - i);
         unsigned char c = (unsigned char)text[i];
         if (!length) {
             fputs("\\ufffd", out);

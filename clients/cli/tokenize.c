@@ -1,6 +1,4 @@
-#include <ctype.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "cli_priv.h"
 
@@ -21,34 +19,29 @@ enum { OPT_CHAT = CLI_OPT_OWN, OPT_NO_BOS, OPT_SPECIAL, OPT_IDS, OPT_COUNT };
 
 enum form { FORM_LINES, FORM_IDS, FORM_COUNT };
 
-/* A piece in double quotes, with what a line cannot show as in C. Bytes of an incomplete character
- * become \x. */
+/* A piece in double quotes, as C would spell it: a token may hold half a character, or steer a
+ * terminal. */
 static void write_piece(const struct tessera_piece *piece)
 {
     printf("%8u  \"", piece->token);
-    bool ascii = true;
-    for (uint32_t i = 0; i < piece->text_bytes; i++) {
-        ascii &= (unsigned char)piece->text[i] < 0x80;
-    }
-    char *tame = malloc(3 * (size_t)piece->text_bytes + 1);
-    for (uint32_t i = 0; ascii && i < piece->text_bytes; i++) {
-        char c = piece->text[i];
+    for (uint32_t i = 0; i < piece->text_bytes;) {
+        const char *at = piece->text + i;
+        unsigned char c = (unsigned char)*at;
+        size_t length = cli_utf8_length(at, piece->text_bytes - i);
+        bool is_control =
+            c < 0x20 || c == 0x7f || (c == 0xc2 && length == 2 && (at[1] & 0xe0) == 0x80);
         if (c == '"' || c == '\\') {
             printf("\\%c", c);
-        } else if (c == '\n') {
-            printf("\\n");
-        } else if (c == '\t') {
-            printf("\\t");
-        } else if (isprint((unsigned char)c)) {
-            putchar(c);
+        } else if (c == '\n' || c == '\t') {
+            printf("\\%c", c == '\n' ? 'n' : 't');
+        } else if (!length || is_control) {
+            length = 1;
+            printf("\\x%02x", c);
         } else {
-            printf("\\x%02x", (unsigned char)c);
+            fwrite(at, 1, length, stdout);
         }
+        i += (uint32_t)length;
     }
-    if (!ascii && tame) {
-        fwrite(tame, 1, cli_tame_text(piece->text, piece->text_bytes, tame), stdout);
-    }
-    free(tame);
     printf("\"\n");
 }
 

@@ -18,7 +18,9 @@ skip() {
     exit 77
 }
 clean_up() {
-    [ -z "$engine_pid" ] || kill -KILL "$engine_pid" 2>/dev/null
+    if [ -n "$engine_pid" ] && kill -KILL "$engine_pid" 2>/dev/null; then
+        wait "$engine_pid" 2>/dev/null
+    fi
     rm -rf "$work"
 }
 trap clean_up EXIT

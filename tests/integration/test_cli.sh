@@ -43,13 +43,13 @@ start_engine
 at=(--socket "$socket")
 
 # Answers.
-want 0 "$tessera" generate "${at[@]}" --raw --tokens 12 --figures "Once upon a time"
+want 0 "$tessera" generate "${at[@]}" --raw --tokens 12 --ignore-end --figures "Once upon a time"
 says err "12 tokens"
 cp "$work/out" "$work/first"
 [ "$(wc -c <"$work/first")" -gt 2 ] || fail "generate printed nothing"
-want 0 "$tessera" generate "${at[@]}" --raw --tokens 12 Once upon a time
+want 0 "$tessera" generate "${at[@]}" --raw --tokens 12 --ignore-end Once upon a time
 cmp -s "$work/out" "$work/first" || fail "the same question, another answer"
-echo -n "Once upon a time" | timeout 60 "$tessera" generate "${at[@]}" --raw --tokens 12 >"$work/out"
+echo -n "Once upon a time" | timeout 60 "$tessera" generate "${at[@]}" --raw --tokens 12 --ignore-end >"$work/out"
 cmp -s "$work/out" "$work/first" || fail "a prompt from standard input, another answer"
 want 0 "$tessera" generate "${at[@]}" --raw --tokens 12 --temperature 1 --seed 5 --ignore-end "Once"
 cp "$work/out" "$work/first"
@@ -64,8 +64,8 @@ if command -v python3 >/dev/null; then
 fi
 want 1 "$tessera" generate "${at[@]}" --raw ""
 [ -s "$work/err" ] || fail "an empty prompt was refused without a word"
-want 1 "$tessera" generate "${at[@]}" --raw --tokens 1000000 "Once"
-says err "[0-9]"
+want 1 "$tessera" generate "${at[@]}" --raw "$(seq 3000)"
+says err "2048\|2,048" # the context that the prompt exceeds
 
 # Tokens.
 want 0 "$tessera" tokenize "${at[@]}" --ids "Hello there, world"
@@ -75,6 +75,9 @@ want 0 "$tessera" tokenize "${at[@]}" --count "Hello there, world"
 want 0 "$tessera" tokenize "${at[@]}" --no-bos "Hello there, world"
 text=$(sed -n 's/^ *[0-9]*  "\(.*\)"$/\1/p' "$work/out" | tr -d '\n')
 [ "$text" = "Hello there, world" ] || fail "the pieces make '$text'"
+
+want 0 "$tessera" tokenize "${at[@]}" "wörld"
+says out '\\xc3\|ö'
 
 # Status and bench.
 want 0 "$tessera" status "${at[@]}"
