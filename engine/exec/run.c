@@ -98,6 +98,18 @@ static uint32_t columns(const struct exec_matrix *m, uint32_t panel, uint32_t pa
     return (end < m->rows ? end : m->rows) - panel * TSR_PANEL_ROWS;
 }
 
+/* acc [rows][panels * 16] += bias of the `count` columns from panel `panel` on */
+static void add_bias(const struct tsr_part *part, uint32_t panel, float *acc, uint32_t rows,
+                     uint32_t panels, uint32_t count)
+{
+    for (uint32_t row = 0; part->bias && row < rows; row++) {
+        for (uint32_t i = 0; i < count; i++) {
+            acc[(size_t)row * panels * TSR_PANEL_ROWS + i] +=
+                part->bias[panel * TSR_PANEL_ROWS + i];
+        }
+    }
+}
+
 static void activate(const struct tsr_exec *exec, const struct tsr_op *op, float *gate,
                      const float *up, uint32_t count)
 {
@@ -148,6 +160,8 @@ static void multiply(struct tsr_exec *exec, const struct exec_op *x, uint32_t ro
                 }
             }
             if (glu) {
+                add_bias(part, p, acc, rows, n, count);
+                add_bias(&op->matmul.parts[1], p, up, rows, n, count);
                 activate(exec, op, acc, up, rows * n * TSR_PANEL_ROWS);
             }
             for (uint32_t row = 0; row < rows; row++) {
