@@ -88,6 +88,16 @@ struct tsr_exec {
     struct exec_tile *tiles; /* [rows_max] */
 };
 
+/* plan.c: fills exec->plan, options' defaults and the compiled program; -ENOMEM where it cannot
+ * fit. */
+int tsr_exec_make_plan(struct tsr_exec *exec, const struct tsr_model *model,
+                       const struct tsr_exec_options *options, struct tsr_err *err);
+void tsr_exec_release(struct tsr_exec *exec); /* what compiling allocated */
+uint64_t tsr_exec_scratch_bytes(void);        /* of one worker's attention */
+uint64_t
+tsr_exec_out_bytes(const struct tsr_exec *exec); /* of one worker's outputs before the epilogue */
+uint32_t tsr_exec_buffer_rows(const struct tsr_exec *exec, uint32_t buffer);
+
 /* compile.c: fuses the program's operations into exec->ops, chooses formats and sizes. Uses no
  * arena. */
 int tsr_exec_compile(struct tsr_exec *exec, const struct tsr_program *program, struct tsr_err *err);
