@@ -321,6 +321,7 @@ static void begin_failed(struct tsr_frontend *f, struct tsr_request *r, uint64_t
 void tsr_answer_begin(struct tsr_frontend *f, struct tsr_request *r, uint64_t now_ns)
 {
     const struct tsr_frontend_options *o = &f->options;
+    r->stage = TSR_STAGE_RUNS; /* its memory is ours again */
     if (r->code != TSR_CODE_OK) {
         begin_failed(f, r, now_ns);
         return;
@@ -376,7 +377,6 @@ void tsr_answer_begin(struct tsr_frontend *f, struct tsr_request *r, uint64_t no
                          r->n_tokens, r->tokens_max);
         return;
     }
-    r->stage = TSR_STAGE_RUNS;
     r->accepted_ns = now_ns;
     f->counts.prompt_tokens += r->n_tokens;
     if (!say_accepted(f, r, now_ns)) {

@@ -207,6 +207,7 @@ static void *run(void *ctx)
         {.fd = control->bell, .events = POLLIN},
         {.fd = control->signals, .events = POLLIN},
     };
+    pthread_setname_np(pthread_self(), "control");
     while (!control->stopping || control->n_open > 0) {
         int timeout_ms = tsr_door_timeout_ms(control->door);
         if (!control->greets && (timeout_ms < 0 || timeout_ms > LOADING_MS)) {
@@ -237,7 +238,6 @@ int tsr_control_start(struct tsr_control *control, struct tsr_err *err)
     if (rc != 0) {
         return tsr_err_set(err, -rc, "cannot start the control thread: %s", strerror(rc));
     }
-    pthread_setname_np(control->thread, "control");
     control->running = true;
     return 0;
 }

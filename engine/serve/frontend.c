@@ -1,6 +1,7 @@
 #include <tsr/serve/frontend.h>
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -38,9 +39,9 @@ static int samplers_create(struct tsr_frontend *f, struct tsr_err *err)
     return rc;
 }
 
-int tsr_frontend_create(struct tsr_frontend **out, const struct tsr_frontend_options *options,
-                        const struct tsr_frontend_exec *exec, const struct tsr_sched_kv *kv,
-                        const struct tsr_vocab *vocab, struct tsr_err *err)
+static int create(struct tsr_frontend **out, const struct tsr_frontend_options *options,
+                  const struct tsr_frontend_exec *exec, const struct tsr_sched_kv *kv,
+                  const struct tsr_vocab *vocab, struct tsr_err *err)
 {
     *out = NULL;
     size_t piece_max = tsr_detok_out_max(vocab);
@@ -98,6 +99,19 @@ int tsr_frontend_create(struct tsr_frontend **out, const struct tsr_frontend_opt
 
 fail:
     tsr_frontend_destroy(f);
+    return rc;
+}
+
+int tsr_frontend_create(struct tsr_frontend **out, const struct tsr_frontend_options *options,
+                        const struct tsr_frontend_exec *exec, const struct tsr_sched_kv *kv,
+                        const struct tsr_vocab *vocab, struct tsr_err *err)
+{
+    /* glibc writes to every byte that it hands out while this is set, calloc's included: so no page
+     * of the frontend's memory, the samplers' too, is touched for the first time while requests
+     * flow. */
+    mallopt(M_PERTURB, 1);
+    int rc = create(out, options, exec, kv, vocab, err);
+    mallopt(M_PERTURB, 0);
     return rc;
 }
 

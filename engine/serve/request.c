@@ -17,12 +17,11 @@ int tsr_requests_create(struct tsr_requests *requests, uint32_t n, uint32_t text
     *requests = (struct tsr_requests){.n = n, .bucket_mask = buckets - 1, .text_max = text_max};
     requests->slots = calloc(n, sizeof *requests->slots);
     requests->buckets = calloc(buckets, sizeof(struct tsr_request *));
-    requests->texts = malloc((size_t)n * text_max);
+    requests->texts = calloc(n, text_max);
     if (!requests->slots || !requests->buckets || !requests->texts) {
         tsr_requests_destroy(requests);
         return tsr_err_set(err, -ENOMEM, "no memory for %u requests", n);
     }
-    memset(requests->texts, 0, (size_t)n * text_max); /* no page is new later on */
     for (uint32_t i = n; i-- > 0;) {
         struct tsr_request *request = &requests->slots[i];
         request->index = i;

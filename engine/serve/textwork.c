@@ -180,6 +180,7 @@ static void *run(void *ctx)
     struct tsr_textwork *work = ctx;
     struct tsr_frontend *f = work->frontend;
     struct tsr_lane_item item;
+    pthread_setname_np(pthread_self(), "text");
     while (!atomic_load_explicit(&work->stop, memory_order_acquire)) {
         if (tsr_lane_pop(&f->to_text, &item)) {
             tsr_textwork_do(work, item.pointer);
@@ -208,7 +209,6 @@ int tsr_textwork_start(struct tsr_textwork *work, struct tsr_frontend *frontend,
     if (rc != 0) {
         return tsr_err_set(err, -rc, "cannot start the text thread: %s", strerror(rc));
     }
-    pthread_setname_np(work->thread, "text");
     work->running = true;
     return 0;
 }

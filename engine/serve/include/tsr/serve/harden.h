@@ -7,7 +7,8 @@
  * descriptor can be opened by name, no memory made executable, no process or thread made
  *
  * The first two stand before the first byte from a client is read. Each returns 0, or a negative
- * errno with a sentence. Where a kernel lacks one of them, `notes` says so, in words for the log.
+ * errno with a sentence. Where a kernel lacks one of the last two, or a build has
+ * sanitizers, `notes` says so, in words for the log.
  */
 #ifndef TSR_SERVE_HARDEN_H
 #define TSR_SERVE_HARDEN_H
