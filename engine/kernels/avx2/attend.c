@@ -7,10 +7,12 @@
 #include <math.h>
 
 /* c [n][8 * vecs] (rows ldc apart) = (accumulate ? c : 0) + a [n][k] (rows lda apart) * b [k][8 *
- * vecs] (rows ldb apart) */
+ * vecs] (rows ldb apart). ahead: NULL, or the like of b that is needed next, whose rows are asked
+ * for. */
 TSR_INLINE void product_tile(const float *a, size_t lda, const uint16_t *b, size_t ldb,
-                             uint32_t k_from, uint32_t k_to, float *c, size_t ldc, const int n,
-                             const int vecs, const int accumulate)
+                             uint32_t k_from, uint32_t k_to, float *c, size_t ldc,
+                             const uint16_t *ahead, const int n, const int vecs,
+                             const int accumulate)
 {
     __m256 acc[4][8];
     for (int i = 0; i < n; i++) {
@@ -21,6 +23,11 @@ TSR_INLINE void product_tile(const float *a, size_t lda, const uint16_t *b, size
     }
     for (uint32_t k = k_from; k < k_to; k++) {
         __m256 w[8];
+        if (ahead) {
+            for (size_t j = 0; j < ldb; j += 32) {
+                _mm_prefetch((const char *)(ahead + k * ldb + j), _MM_HINT_T0);
+            }
+        }
         for (int v = 0; v < vecs; v++) {
             w[v] = halves(b + k * ldb + 8 * v);
         }
@@ -38,41 +45,37 @@ TSR_INLINE void product_tile(const float *a, size_t lda, const uint16_t *b, size
     }
 }
 
+/* n queries (1 to 4) by all columns, `vecs` vectors at a time. */
+TSR_INLINE void product_rows(const float *a, size_t lda, const uint16_t *b, size_t ldb,
+                             uint32_t k_from, uint32_t k_to, float *c, size_t ldc, uint32_t cols,
+                             const uint16_t *ahead, const int n, const int vecs,
+                             const int accumulate)
+{
+    uint32_t j = 0;
+    for (; j + 8 * (uint32_t)vecs <= cols; j += 8 * (uint32_t)vecs) {
+        product_tile(a, lda, b + j, ldb, k_from, k_to, c + j, ldc, j == 0 ? ahead : NULL, n, vecs,
+                     accumulate);
+    }
+    for (; j < cols; j += 8) {
+        product_tile(a, lda, b + j, ldb, k_from, k_to, c + j, ldc, NULL, n, 1, accumulate);
+    }
+}
+
 /* One query keeps eight vectors going, four queries two each: enough chains to hide the latency in
  * both. */
 TSR_INLINE void product(const float *a, size_t lda, const uint16_t *b, size_t ldb, uint32_t k_from,
                         uint32_t k_to, float *c, size_t ldc, uint32_t n, uint32_t cols,
-                        const int accumulate)
+                        const uint16_t *ahead, const int accumulate)
 {
-    for (uint32_t i = 0; i < n;) {
-        const float *ai = a + i * lda;
-        float *ci = c + i * ldc;
-        uint32_t j = 0;
-        if (n - i >= 4) {
-            for (; j + 16 <= cols; j += 16) {
-                product_tile(ai, lda, b + j, ldb, k_from, k_to, ci + j, ldc, 4, 2, accumulate);
-            }
-            for (; j < cols; j += 8) {
-                product_tile(ai, lda, b + j, ldb, k_from, k_to, ci + j, ldc, 4, 1, accumulate);
-            }
-            i += 4;
-        } else if (n - i >= 2) {
-            for (; j + 32 <= cols; j += 32) {
-                product_tile(ai, lda, b + j, ldb, k_from, k_to, ci + j, ldc, 2, 4, accumulate);
-            }
-            for (; j < cols; j += 8) {
-                product_tile(ai, lda, b + j, ldb, k_from, k_to, ci + j, ldc, 2, 1, accumulate);
-            }
-            i += 2;
-        } else {
-            for (; j + 64 <= cols; j += 64) {
-                product_tile(ai, lda, b + j, ldb, k_from, k_to, ci + j, ldc, 1, 8, accumulate);
-            }
-            for (; j < cols; j += 8) {
-                product_tile(ai, lda, b + j, ldb, k_from, k_to, ci + j, ldc, 1, 1, accumulate);
-            }
-            i += 1;
-        }
+    for (; n >= 4; n -= 4, a += 4 * lda, c += 4 * ldc, ahead = NULL) {
+        product_rows(a, lda, b, ldb, k_from, k_to, c, ldc, cols, ahead, 4, 2, accumulate);
+    }
+    if (n == 3) {
+        product_rows(a, lda, b, ldb, k_from, k_to, c, ldc, cols, ahead, 3, 2, accumulate);
+    } else if (n == 2) {
+        product_rows(a, lda, b, ldb, k_from, k_to, c, ldc, cols, ahead, 2, 4, accumulate);
+    } else if (n == 1) {
+        product_rows(a, lda, b, ldb, k_from, k_to, c, ldc, cols, ahead, 1, 8, accumulate);
     }
 }
 
@@ -161,13 +164,20 @@ void tsr_avx2_attend(const struct tsr_attend *t)
     uint32_t last = t->position[n - 1];
     for (uint32_t block = first / 64; block <= last / 64; block++) {
         const uint16_t *values = t->values(t->ctx, block);
+        const uint16_t *keys = t->keys(t->ctx, block);
+        /* The next page's halves are asked for row by row while this one's are at work: 8 KiB is
+         * too short a run for the hardware's prefetcher to get going, and all the weights have
+         * passed since they were last read. */
+        bool more = block < last / 64;
+        const uint16_t *next_keys = more ? t->keys(t->ctx, block + 1) : NULL;
+        const uint16_t *next_values = more ? t->values(t->ctx, block + 1) : NULL;
         uint32_t skip = 0; /* queries before this block see nothing of it */
         while (t->position[skip] < block * 64) {
             skip++;
         }
         uint32_t live = n - skip;
-        product(queries + skip * dim, dim, t->keys(t->ctx, block), 64, 0, dim, scores + skip * 64,
-                64, live, 64, 0);
+        product(queries + skip * dim, dim, keys, 64, 0, dim, scores + skip * 64, 64, live, 64,
+                next_keys, 0);
         uint32_t from_least = 64, to_most = 0;
         for (uint32_t i = skip; i < n; i++) {
             uint32_t position = t->position[i];
@@ -198,7 +208,7 @@ void tsr_avx2_attend(const struct tsr_attend *t)
             }
         }
         product(scores + skip * 64, 64, values, dim, from_least, to_most, acc + skip * ld, ld, live,
-                whole, 1);
+                whole, next_values, 1);
         product_rest(scores + skip * 64, 64, values, dim, from_least, to_most, acc + skip * ld, ld,
                      live, whole, dim);
     }
