@@ -10,6 +10,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define SHOWN __attribute__((visibility("default")))
+
 struct counts {
     _Atomic unsigned long frontend, others;
 };
@@ -46,31 +48,31 @@ static void count(void)
                               memory_order_relaxed);
 }
 
-void *malloc(size_t size)
+SHOWN void *malloc(size_t size)
 {
     count();
     return __libc_malloc(size);
 }
 
-void *calloc(size_t n, size_t size)
+SHOWN void *calloc(size_t n, size_t size)
 {
     count();
     return __libc_calloc(n, size);
 }
 
-void *realloc(void *at, size_t size)
+SHOWN void *realloc(void *at, size_t size)
 {
     count();
     return __libc_realloc(at, size);
 }
 
-void *aligned_alloc(size_t align, size_t size)
+SHOWN void *aligned_alloc(size_t align, size_t size)
 {
     count();
     return __libc_memalign(align, size);
 }
 
-void free(void *at)
+SHOWN void free(void *at)
 {
     if (at) {
         count();

@@ -297,13 +297,19 @@ static int set_up(void **state)
     return 0;
 }
 
+static int end_engine(void **state)
+{
+    (void)state;
+    if (engine.pid) {
+        engine_end(&engine, SIGKILL);
+    }
+    return 0;
+}
+
 static int tear_down(void **state)
 {
     (void)state;
     unlink(counts_path);
-    if (engine.pid) {
-        engine_end(&engine, SIGKILL);
-    }
     return 0;
 }
 
@@ -320,9 +326,9 @@ int main(void)
     return 77;
 #endif
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_engine_is_quiet_apart),
-        cmocka_unit_test(test_engine_is_quiet_apart_with_text),
-        cmocka_unit_test(test_engine_workers_are_quiet),
+        cmocka_unit_test_teardown(test_engine_is_quiet_apart, end_engine),
+        cmocka_unit_test_teardown(test_engine_is_quiet_apart_with_text, end_engine),
+        cmocka_unit_test_teardown(test_engine_workers_are_quiet, end_engine),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
