@@ -55,10 +55,12 @@ struct tsr_template_message {
 };
 
 struct tsr_template_input {
-    /* The simple way: messages of role and content. Ignored where json has "messages". */
+    /* The simple way, NULL where json says it all: messages of role and content. Where they are
+     * given, `tools` and `documents` are none, as in transformers. What json has of these names
+     * wins. */
     const struct tsr_template_message *messages;
     size_t n_messages;
-    bool add_generation_prompt; /* json's value wins */
+    bool add_generation_prompt;
 
     /* The model's own marks, trusted, NUL-terminated; NULL: undefined in the template, as in
      * transformers where a tokenizer has none. json's values win, and are trusted only where they
@@ -66,8 +68,8 @@ struct tsr_template_input {
     const char *bos_token;
     const char *eos_token;
 
-    /* An object with any variables (messages, tools, documents, enable_thinking ...), UTF-8; NULL:
-     * none. */
+    /* An object with any variables (messages, tools, documents, enable_thinking ...), handed to the
+     * template as it is, UTF-8; an array stands for messages; NULL: none. */
     const char *json;
     size_t json_len;
 
