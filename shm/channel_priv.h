@@ -40,6 +40,7 @@ struct tsr_channel {
     enum channel_state state;
     const struct tsr_door_class *class;
     uint64_t deadline_ns; /* of the handshake */
+    char offence[128];    /* what the door found the client doing, "" for nothing */
     uint64_t granted_bytes;
     uint64_t bells_since_ns;
     uint32_t bells;

@@ -492,9 +492,13 @@ static void report(struct tsr_door_event *event, enum tsr_door_event_kind kind,
     snprintf(event->why, sizeof event->why, "%s", why);
 }
 
+/* `offence`: the client is to be told why. */
 static void gone(struct tsr_door *door, struct tsr_channel *channel, struct tsr_door_event *event,
-                 const char *why)
+                 bool offence, const char *why)
 {
+    if (offence) {
+        snprintf(channel->offence, sizeof channel->offence, "%s", why);
+    }
     (void)watch(door, EPOLL_CTL_DEL, channel->fd, 0, NULL);
     channel->state = CHANNEL_GONE;
     report(event, TSR_DOOR_GONE, channel, why);
@@ -521,18 +525,17 @@ static int hear(struct tsr_door *door, struct tsr_channel *channel, uint32_t rea
             break;
         }
         if (bytes <= 0) {
-            gone(door, channel, event, "the client hung up");
+            gone(door, channel, event, false, "the client hung up");
             return 1;
         }
         if (rings_too_often(channel, now_ns)) {
-            door->totals.dropped++;
-            gone(door, channel, event, "the client floods the door with bells");
+            gone(door, channel, event, true, "the client floods the door with bells");
             return 1;
         }
         rang = true;
     }
     if (ready & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) {
-        gone(door, channel, event, "the client hung up");
+        gone(door, channel, event, false, "the client hung up");
         return 1;
     }
     if (rang) {
@@ -564,8 +567,7 @@ static int audit(struct tsr_door *door, uint64_t now_ns, struct tsr_door_event *
             why = "the client gave back pages of its region of the channel";
         }
         if (why) {
-            door->totals.dropped++;
-            gone(door, channel, &events[count++], why);
+            gone(door, channel, &events[count++], true, why);
         }
     }
     return count;
@@ -637,8 +639,8 @@ int tsr_door_step(struct tsr_door *door, struct tsr_door_event *events, int max)
 void tsr_door_close(struct tsr_door *door, struct tsr_channel *channel, const char *why)
 {
     assert(channel->state >= CHANNEL_OPEN);
-    bool broken = channel->broken;
-    const char *text = why ? why : channel->why;
+    bool broken = channel->broken || channel->offence[0];
+    const char *text = why ? why : channel->broken ? channel->why : channel->offence;
     if (broken) {
         door->totals.dropped++;
     }

@@ -44,11 +44,12 @@ struct fake_engine {
     bool loads; /* never says hello */
     struct fake_session *sessions[FAKE_SESSIONS_MAX];
     _Atomic int stop;
-    _Atomic uint64_t broken; /* channels that broke the contract */
-    _Atomic uint64_t sleeps; /* times it slept */
-    bool spins;              /* never sleeps */
-    bool silent;             /* accepts requests and never answers them */
-    uint64_t token_pause_ns; /* between steps with tokens */
+    _Atomic uint64_t broken;     /* channels that broke the contract */
+    _Atomic uint64_t sleeps;     /* times it slept */
+    bool spins;                  /* never sleeps */
+    bool silent;                 /* accepts requests and never answers them */
+    uint64_t token_pause_ns;     /* between steps with tokens */
+    struct tsr_door_stats stats; /* at the end, all channels closed */
     pthread_t thread;
     pid_t pid;
 };
@@ -365,6 +366,7 @@ static inline void *fake_run(void *arg)
             fake_drop(engine, i, "the engine was stopped");
         }
     }
+    tsr_door_stats(engine->door, &engine->stats);
     tsr_door_destroy(engine->door, NULL);
     return NULL;
 }
