@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include <tsr/serve/frontend.h>
+#include <tsr/shm/bell.h>
 
 static const uint64_t ms = 1000000;
 
@@ -141,7 +142,7 @@ static void finish(struct tsr_frontend *f, struct tsr_request *r, enum tsr_reaso
 
 /* ---- Events ---- */
 
-static bool say_accepted(struct tsr_frontend *f, struct tsr_request *r, uint64_t now_ns)
+static bool say_accepted(struct tsr_frontend *f, struct tsr_request *r)
 {
     struct tsr_wire_accepted *event =
         tsr_channel_reserve(r->session->channel, sizeof(struct tsr_wire_accepted));
@@ -155,7 +156,7 @@ static bool say_accepted(struct tsr_frontend *f, struct tsr_request *r, uint64_t
     event->queue_position =
         r->seq == TSR_SCHED_NONE ? 0 : tsr_sched_queue_position(f->sched, r->seq);
     event->seed = r->sampling.seed;
-    event->time_ns = now_ns;
+    event->time_ns = tsr_clock_ns();
     event->reserved = 0;
     tsr_channel_commit(r->session->channel, TSR_EV_ACCEPTED, sizeof *event);
     tsr_frontend_touch(f, r->session);
@@ -278,7 +279,7 @@ static void retry(struct tsr_frontend *f, struct tsr_request *r, uint64_t now_ns
         list_tokens(f, r, now_ns);
         return;
     }
-    if ((r->owes & TSR_OWES_ACCEPTED) && say_accepted(f, r, now_ns)) {
+    if ((r->owes & TSR_OWES_ACCEPTED) && say_accepted(f, r)) {
         settle(f, r, TSR_OWES_ACCEPTED);
     }
     if (r->owes == TSR_OWES_TOKEN && say_token(f, r, now_ns)) {
@@ -379,7 +380,7 @@ void tsr_answer_begin(struct tsr_frontend *f, struct tsr_request *r, uint64_t no
     }
     r->accepted_ns = now_ns;
     f->counts.prompt_tokens += r->n_tokens;
-    if (!say_accepted(f, r, now_ns)) {
+    if (!say_accepted(f, r)) {
         owe(f, r, TSR_OWES_ACCEPTED, now_ns);
     }
 }
