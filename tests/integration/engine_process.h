@@ -212,7 +212,9 @@ static inline uint32_t reference_read(struct reference *out, uint32_t max)
         memset(r, 0, sizeof *r);
         r->n_greedy = reference_list(at, next ? next : text + len, "\"greedy\":", r->greedy);
         r->n_prompt = reference_list(at, next ? next : text + len, "\"prompt\":", r->prompt);
-        sscanf(at, "{\"question\": \"%255[^\"]\"", r->question);
+        char question[200] = "", name[50] = "";
+        sscanf(at, "{\"question\": \"%199[^\"]\", \"name\": \"%49[^\"]\"", question, name);
+        snprintf(r->question, sizeof r->question, "%s (%s)", question, name);
         if (r->n_greedy) {
             r->ended = r->greedy[r->n_greedy - 1] == REFERENCE_END;
             r->n_greedy -= r->ended ? 1u : 0u;

@@ -197,7 +197,7 @@ static void test_engine_reads_text_and_chats(void **state)
         assert_int_equal(answer.prompt_tokens, references[i].n_prompt);
         assert_true(answer_is(&answer, &references[i]));
 
-        char text[400];
+        char text[400]; /* what the template makes of it */
         snprintf(text, sizeof text, "<|im_start|>user\n%s<|im_end|>\n<|im_start|>assistant\n",
                  references[i].question);
         options.special = 1;
