@@ -18,6 +18,7 @@ skip() {
     exit 77
 }
 clean_up() {
+    [ "$BASHPID" = $$ ] || return 0 # a subshell that dies before it has become a program
     if [ -n "$engine_pid" ] && kill -KILL "$engine_pid" 2>/dev/null; then
         wait "$engine_pid" 2>/dev/null
     fi
@@ -27,6 +28,7 @@ trap clean_up EXIT
 
 # start_engine options...: returns when it is ready
 start_engine() {
+    : >"$work/engine.out"
     "$engine" --model "$model" --socket "$socket" --kv-bytes 64M "$@" >"$work/engine.out" 2>"$work/engine.err" &
     engine_pid=$!
     local waited=0

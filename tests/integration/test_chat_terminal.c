@@ -97,9 +97,11 @@ static void open_chat(const char *const *more)
     for (; more && *more; more++) {
         argv[n++] = *more;
     }
-    terminal = (struct terminal){.pid = forkpty(&terminal.fd, NULL, NULL, NULL)};
+    memset(&terminal, 0, sizeof terminal);
+    terminal.pid = forkpty(&terminal.fd, NULL, NULL, NULL);
     if (terminal.pid == 0) {
         setenv("TERM", "xterm", 1);
+        setenv("NO_COLOR", "1", 1);
         setenv("LC_ALL", "C.UTF-8", 1);
         setenv("XDG_STATE_HOME", folder, 1);
         setenv("HOME", folder, 1);

@@ -111,6 +111,7 @@ else
 fi
 
 # Ctrl-C cancels, and the engine is none the worse.
+: >"$work/out"
 set -m # job control: without it a shell lets its background jobs ignore SIGINT
 "$tessera" generate "${at[@]}" --raw --ignore-end --tokens 400 "Once" >"$work/out" 2>"$work/err" &
 client=$!
@@ -129,7 +130,7 @@ want 0 "$tessera" generate "${at[@]}" --raw --tokens 2 "Once"
 "$tessera" generate "${at[@]}" --raw --ignore-end --tokens 400 "Once" >"$work/out" 2>"$work/err" &
 client=$!
 sleep 0.3
-kill -KILL "$engine_pid"
+kill -KILL "$engine_pid"; disown "$engine_pid" 2>/dev/null
 wait "$engine_pid" 2>/dev/null
 engine_pid=
 wait "$client"
