@@ -65,7 +65,7 @@ static void nibble_set(uint8_t *groups, uint32_t k, uint32_t r, uint32_t value)
 static uint32_t nibble_get(const uint8_t *groups, uint32_t k, uint32_t r)
 {
     uint32_t p = k % 8 / 2, half = k % 2;
-    return groups[k / 8 * 64 + r * 4 + half * 2 + p / 2] >> (p % 2 * 4) & 15u;
+    return (uint32_t)groups[k / 8 * 64 + r * 4 + half * 2 + p / 2] >> (p % 2 * 4) & 15u;
 }
 
 /* Bit of H at which the two high bits of input k (0..31) lie in its 16-bit half, and the half's
@@ -230,7 +230,7 @@ void tsr_panel_to_int(enum tsr_format format, const void *panel, uint32_t k0, in
             for (uint32_t k = 0; k < 32; k++) {
                 uint32_t bit;
                 const uint8_t *h = high_of((uint8_t *)(uintptr_t)part + 256, k, r, &bit);
-                uint32_t high = load_u16(h) >> bit & 3u;
+                uint32_t high = (uint32_t)load_u16(h) >> bit & 3u;
                 q[k][r] = (int16_t)((int)(nibble_get(part, k, r) | high << 4) - 32);
             }
         }
@@ -305,7 +305,9 @@ void tsr_panel_row(enum tsr_format format, const void *panel, uint32_t row, uint
             const uint8_t *part = block + 288 + i / 32 * 384;
             uint32_t bit;
             const uint8_t *h = high_of((uint8_t *)(uintptr_t)part + 256, i % 32, row, &bit);
-            int q = (int)(nibble_get(part, i % 32, row) | (load_u16(h) >> bit & 3u) << 4) - 32;
+            int q =
+                (int)(nibble_get(part, i % 32, row) | ((uint32_t)load_u16(h) >> bit & 3u) << 4) -
+                32;
             float scale = (float)(int8_t)block[32 + i / 16 * 16 + row];
             out[k] = tsr_f16_to_f32(load_u16(block + row * 2)) * scale * (float)q;
         }

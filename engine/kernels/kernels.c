@@ -1,5 +1,6 @@
 #include <tsr/kernels/kernels.h>
 
+#include <cpuid.h>
 #include <stddef.h>
 
 static size_t up64(size_t bytes)
@@ -36,9 +37,10 @@ void tsr_acts_init(struct tsr_acts *acts, void *memory, uint32_t rows, uint32_t 
 struct tsr_cpu tsr_cpu_detect(void)
 {
     struct tsr_cpu cpu = {0};
+    unsigned int a, b, c = 0, d; /* clang 14's builtin knows no F16C */
     __builtin_cpu_init();
     cpu.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-               __builtin_cpu_supports("f16c");
+               __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
     cpu.avx512 = cpu.avx2 && __builtin_cpu_supports("avx512f") &&
                  __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&

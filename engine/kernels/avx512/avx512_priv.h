@@ -59,8 +59,8 @@ TSR_INLINE __m512i pair(const void *p)
 }
 
 /* sum + the products of w's 16-bit halves with the two 16-bit activations at a, and the same of
- * bf16. gcc does not fold the broadcast into these two instructions (12 and 14 load it on its own,
- * clang folds it): written out, except where the address sanitizer should see the load. */
+ * bf16. gcc 12 does not fold the broadcast into these two instructions, so they are written out;
+ * clang folds it, and the address sanitizer should see the load. */
 #if defined __clang__ || defined __SANITIZE_ADDRESS__
 TSR_INLINE __m512i dot_i16(__m512i sum, __m512i w, const void *a)
 {

@@ -47,7 +47,7 @@ TSR_INLINE void row1_side(enum tsr_format format, const uint8_t *panel, size_t p
                 _mm_prefetch((const char *)p + 1024, _MM_HINT_T0);
             }
             if (format == TSR_FORMAT_BF16) {
-                acc[i] = _mm512_dpbf16_ps(acc[i], (__m512bh)x, (__m512bh)load512(p));
+                acc[i] = _mm512_dpbf16_ps(acc[i], (__m512bh)load512(p), (__m512bh)x);
             } else {
                 acc[i] = _mm512_fmadd_ps(widened(format, p), _mm512_castsi512_ps(x), acc[i]);
             }

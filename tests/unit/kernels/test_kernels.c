@@ -161,7 +161,7 @@ static void check_format(enum tsr_format format, uint32_t cols)
 static void test_kernels_matmul_equals_reference(void **unused)
 {
     (void)unused;
-    for (int format = 0; format < TSR_FORMAT_COUNT; format++) {
+    for (enum tsr_format format = 0; format < TSR_FORMAT_COUNT; format++) {
         if (format == TSR_FORMAT_Q6_K) {
             for (size_t i = 0; i < sizeof columns_block / sizeof *columns_block; i++) {
                 check_format(format, columns_block[i]);
