@@ -10,10 +10,12 @@
 enum { TILE = 6, VECS = 4 };
 
 /* c [n][16 * vecs] (+)= a [n][k] * b [k][16 * vecs], b's rows ldb apart, c's ldc; the last vector
- * of b has the columns of mask, where `masked`. Columns of c beyond it are written as well. */
+ * of b has the columns of mask, where `masked`. Columns of c beyond it are written as well. ahead:
+ * NULL, or the like of b that is needed next, asked for row by row. */
 TSR_INLINE void product_tile(const float *const a[], const uint16_t *b, size_t ldb, uint32_t k_from,
-                             uint32_t k_to, float *c, size_t ldc, const bool add, const int n,
-                             const int vecs, const bool masked, __mmask16 mask)
+                             uint32_t k_to, float *c, size_t ldc, const uint16_t *ahead,
+                             const bool add, const int n, const int vecs, const bool masked,
+                             __mmask16 mask)
 {
     __m512 acc[TILE][VECS];
     const float *ai[TILE];
@@ -26,6 +28,11 @@ TSR_INLINE void product_tile(const float *const a[], const uint16_t *b, size_t l
     for (uint32_t k = k_from; k < k_to; k++) {
         const uint16_t *bk = b + k * ldb;
         __m512 w[VECS];
+        if (ahead) {
+            for (int v = 0; v < vecs; v += 2) {
+                _mm_prefetch((const char *)(ahead + k * ldb + 16 * v), _MM_HINT_T0);
+            }
+        }
         for (int v = 0; v < vecs; v++) {
             w[v] = masked && v == vecs - 1
                        ? _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, bk + 16 * v))
@@ -45,28 +52,38 @@ TSR_INLINE void product_tile(const float *const a[], const uint16_t *b, size_t l
     }
 }
 
+TSR_INLINE const uint16_t *column(const uint16_t *b, uint32_t j)
+{
+    return b ? b + j : NULL;
+}
+
 /* All columns of n rows, four vectors at a time. */
 TSR_INLINE void product_rows(const float *const a[], const uint16_t *b, size_t ldb, uint32_t k_from,
-                             uint32_t k_to, float *c, size_t ldc, uint32_t cols, const bool add,
-                             const int n)
+                             uint32_t k_to, float *c, size_t ldc, uint32_t cols,
+                             const uint16_t *ahead, const bool add, const int n)
 {
     uint32_t j = 0;
     for (; j + 16 * VECS <= cols; j += 16 * VECS) {
-        product_tile(a, b + j, ldb, k_from, k_to, c + j, ldc, add, n, VECS, false, 0);
+        product_tile(a, b + j, ldb, k_from, k_to, c + j, ldc, column(ahead, j), add, n, VECS, false,
+                     0);
     }
     const __mmask16 mask = lanes(cols % 16 ? cols % 16 : 16);
     switch ((cols - j + 15) / 16) {
     case 1:
-        product_tile(a, b + j, ldb, k_from, k_to, c + j, ldc, add, n, 1, true, mask);
+        product_tile(a, b + j, ldb, k_from, k_to, c + j, ldc, column(ahead, j), add, n, 1, true,
+                     mask);
         break;
     case 2:
-        product_tile(a, b + j, ldb, k_from, k_to, c + j, ldc, add, n, 2, true, mask);
+        product_tile(a, b + j, ldb, k_from, k_to, c + j, ldc, column(ahead, j), add, n, 2, true,
+                     mask);
         break;
     case 3:
-        product_tile(a, b + j, ldb, k_from, k_to, c + j, ldc, add, n, 3, true, mask);
+        product_tile(a, b + j, ldb, k_from, k_to, c + j, ldc, column(ahead, j), add, n, 3, true,
+                     mask);
         break;
     case 4:
-        product_tile(a, b + j, ldb, k_from, k_to, c + j, ldc, add, n, 4, true, mask);
+        product_tile(a, b + j, ldb, k_from, k_to, c + j, ldc, column(ahead, j), add, n, 4, true,
+                     mask);
         break;
     default:
         break;
@@ -75,7 +92,8 @@ TSR_INLINE void product_rows(const float *const a[], const uint16_t *b, size_t l
 
 /* Tiles of up to six rows, as equal as can be. */
 static void product(const float *const a[], const uint16_t *b, size_t ldb, uint32_t k_from,
-                    uint32_t k_to, float *c, size_t ldc, uint32_t n, uint32_t cols, const bool add)
+                    uint32_t k_to, float *c, size_t ldc, uint32_t n, uint32_t cols,
+                    const uint16_t *ahead, const bool add)
 {
     uint32_t tiles = (n + TILE - 1) / TILE;
     for (uint32_t t = 0, i = 0; t < tiles; t++) {
@@ -83,7 +101,8 @@ static void product(const float *const a[], const uint16_t *b, size_t ldb, uint3
         switch (rows) {
 #define CALL(constant)                                                                             \
     case constant:                                                                                 \
-        product_rows(a + i, b, ldb, k_from, k_to, c + i * ldc, ldc, cols, add, constant);          \
+        product_rows(a + i, b, ldb, k_from, k_to, c + i * ldc, ldc, cols, i == 0 ? ahead : NULL,   \
+                     add, constant);                                                               \
         break;
             CALL(1)
             TSR_CASES_2_5(CALL)
@@ -156,12 +175,18 @@ void tsr_avx512_attend(const struct tsr_attend *t)
     }
     uint32_t last = t->position[n - 1];
     for (uint32_t block = first / 64; block <= last / 64; block++) {
+        /* 8 KiB is too short a run for the hardware's prefetcher to get going, and all the weights
+         * have passed since a page was last read. */
+        const bool more = block < last / 64;
+        const uint16_t *keys = t->keys(t->ctx, block), *values = t->values(t->ctx, block);
+        const uint16_t *next_keys = more ? t->keys(t->ctx, block + 1) : NULL;
+        const uint16_t *next_values = more ? t->values(t->ctx, block + 1) : NULL;
         uint32_t skip = 0; /* queries before this block see nothing of it */
         while (t->position[skip] < block * 64) {
             skip++;
         }
-        product(t->q + skip, t->keys(t->ctx, block), 64, 0, dim, scores + skip * 64, 64, n - skip,
-                64, false);
+        product(t->q + skip, keys, 64, 0, dim, scores + skip * 64, 64, n - skip, 64, next_keys,
+                false);
         uint32_t from_least = 64, to_most = 0;
         for (uint32_t i = skip; i < n; i++) {
             uint32_t sees = sees_from(t, i), position = t->position[i];
@@ -187,8 +212,8 @@ void tsr_avx512_attend(const struct tsr_attend *t)
             }
             total[i] += exp64(s, most[i]);
         }
-        product(weights + skip, t->values(t->ctx, block), dim, from_least, to_most, acc + skip * ld,
-                ld, n - skip, dim, true);
+        product(weights + skip, values, dim, from_least, to_most, acc + skip * ld, ld, n - skip,
+                dim, next_values, true);
     }
     for (uint32_t i = 0; i < n; i++) {
         for (uint32_t d = 0; d < dim; d += 16) {
