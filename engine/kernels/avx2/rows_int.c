@@ -147,60 +147,76 @@ TSR_INLINE void multiply(const struct chunk *restrict c, uint32_t k0, uint32_t n
     }
 }
 
+/* All rows against a chunk: one function for all formats of the same arithmetic. */
+TSR_INLINE void multiply_all(const struct chunk *c, uint32_t k0, uint32_t n,
+                             const struct tsr_acts *acts, uint32_t row, uint32_t rows, float *out,
+                             const uint32_t sub, const int minima)
+{
+    uint32_t r = 0;
+    for (; r + 4 <= rows; r += 4) {
+        multiply(c, k0, n, acts, row + r, out + (size_t)r * 16, 4, sub, minima);
+    }
+    for (; r + 2 <= rows; r += 2) {
+        multiply(c, k0, n, acts, row + r, out + (size_t)r * 16, 2, sub, minima);
+    }
+    if (r < rows) {
+        multiply(c, k0, n, acts, row + r, out + (size_t)r * 16, 1, sub, minima);
+    }
+}
+
+#define CHUNK_ARITHMETIC(name, sub, minima)                                                        \
+    static void chunk_##name(const struct chunk *c, uint32_t k0, uint32_t n,                       \
+                             const struct tsr_acts *acts, uint32_t row, uint32_t rows, float *out) \
+    {                                                                                              \
+        multiply_all(c, k0, n, acts, row, rows, out, sub, minima);                                 \
+    }
+CHUNK_ARITHMETIC(sub32, 32, 0)
+CHUNK_ARITHMETIC(sub32_minima, 32, 1)
+CHUNK_ARITHMETIC(sub16, 16, 0)
+
 TSR_INLINE void rows_int(enum tsr_format format, const uint8_t *panel, uint32_t cols,
                          const struct tsr_acts *acts, uint32_t row, uint32_t rows, float *out,
-                         uint32_t block, uint32_t block_bytes, uint32_t sub)
+                         uint32_t block, uint32_t block_bytes)
 {
     struct chunk c;
-    const int minima = format == TSR_FORMAT_Q4_1;
     cols = (cols + block - 1) / block * block;
     memset(out, 0, (size_t)rows * 16 * sizeof *out);
     for (uint32_t k0 = 0; k0 < cols; k0 += CHUNK) {
         uint32_t n = cols - k0 < CHUNK ? cols - k0 : CHUNK;
         const uint8_t *first = panel + (size_t)(k0 / block) * block_bytes;
-        if (format == TSR_FORMAT_Q8_0) {
-            unpack_q8(&c, first, n);
-        } else if (format == TSR_FORMAT_Q6_K) {
+        if (format == TSR_FORMAT_Q6_K) {
             unpack_q6(&c, first, n);
+            chunk_sub16(&c, k0, n, acts, row, rows, out);
+        } else if (format == TSR_FORMAT_Q4_1) {
+            unpack_q4(&c, first, n, 2);
+            chunk_sub32_minima(&c, k0, n, acts, row, rows, out);
         } else {
-            unpack_q4(&c, first, n, format == TSR_FORMAT_Q4_0 ? 1 : 2);
-        }
-        uint32_t r = 0;
-        for (; r + 4 <= rows; r += 4) {
-            multiply(&c, k0, n, acts, row + r, out + (size_t)r * 16, 4, sub, minima);
-        }
-        switch (rows - r) {
-        case 3:
-            multiply(&c, k0, n, acts, row + r, out + (size_t)r * 16, 3, sub, minima);
-            break;
-        case 2:
-            multiply(&c, k0, n, acts, row + r, out + (size_t)r * 16, 2, sub, minima);
-            break;
-        case 1:
-            multiply(&c, k0, n, acts, row + r, out + (size_t)r * 16, 1, sub, minima);
-            break;
-        default:
-            break;
+            if (format == TSR_FORMAT_Q8_0) {
+                unpack_q8(&c, first, n);
+            } else {
+                unpack_q4(&c, first, n, 1);
+            }
+            chunk_sub32(&c, k0, n, acts, row, rows, out);
         }
     }
 }
 
 TSR_ROWS(q8_0)
 {
-    rows_int(TSR_FORMAT_Q8_0, panel, cols, acts, row_first, rows, out, 32, 544, 32);
+    rows_int(TSR_FORMAT_Q8_0, panel, cols, acts, row_first, rows, out, 32, 544);
 }
 
 TSR_ROWS(q4_0)
 {
-    rows_int(TSR_FORMAT_Q4_0, panel, cols, acts, row_first, rows, out, 32, 288, 32);
+    rows_int(TSR_FORMAT_Q4_0, panel, cols, acts, row_first, rows, out, 32, 288);
 }
 
 TSR_ROWS(q4_1)
 {
-    rows_int(TSR_FORMAT_Q4_1, panel, cols, acts, row_first, rows, out, 32, 320, 32);
+    rows_int(TSR_FORMAT_Q4_1, panel, cols, acts, row_first, rows, out, 32, 320);
 }
 
 TSR_ROWS(q6_k)
 {
-    rows_int(TSR_FORMAT_Q6_K, panel, cols, acts, row_first, rows, out, 256, 3360, 16);
+    rows_int(TSR_FORMAT_Q6_K, panel, cols, acts, row_first, rows, out, 256, 3360);
 }
