@@ -33,13 +33,11 @@ fail() {
     exit 1
 }
 
-# Runs a command as the user who called sudo, or as we are.
-as_user() { "$@"; }
+# Put before a command, this runs it as the user who called sudo, or as we are.
+as_user=(env)
 if [ "$(id -u)" = 0 ] && [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ]; then
     user_home=$(getent passwd "$SUDO_USER" | cut -d: -f6)
-    as_user() {
-        setpriv --reuid "$SUDO_UID" --regid "$SUDO_GID" --init-groups env HOME="$user_home" USER="$SUDO_USER" "$@"
-    }
+    as_user=(setpriv --reuid "$SUDO_UID" --regid "$SUDO_GID" --init-groups env HOME="$user_home" USER="$SUDO_USER")
 fi
 
 engine_pid=
@@ -65,10 +63,10 @@ echo "All there."
 step "2. Build"
 build=$top/build/release
 if [ ! -f "$build/build.ninja" ]; then
-    (cd "$top" && as_user cmake --preset release -DTSR_TESTS=OFF >/dev/null) || fail "cmake could not configure $build"
+    (cd "$top" && "${as_user[@]}" cmake --preset release -DTSR_TESTS=OFF >/dev/null) || fail "cmake could not configure $build"
 fi
 log=$(mktemp)
-if ! as_user cmake --build "$build" --target tessera tessera-engine >"$log" 2>&1; then
+if ! "${as_user[@]}" cmake --build "$build" --target tessera tessera-engine >"$log" 2>&1; then
     tail -n 30 "$log" >&2
     rm -f "$log"
     fail "the build failed (its last words are above)"
@@ -81,7 +79,7 @@ tessera=$build/clients/cli/tessera
 step "3. Model"
 engine_options=()
 if [ -z "$model" ]; then
-    model=$(as_user "$top/deploy/fetch-model.sh") || exit 1
+    model=$("${as_user[@]}" "$top/deploy/fetch-model.sh") || exit 1
     engine_options=(--kv-bytes 256M) # one question needs little, and what is reserved is also faulted in
 fi
 model_bytes=$(du -sbL "$model" | cut -f1)
@@ -114,10 +112,10 @@ else
 fi
 
 step "5. Engine"
-work=$(as_user mktemp -d "${TMPDIR:-/tmp}/tessera-quickstart-XXXXXX")
+work=$("${as_user[@]}" mktemp -d "${TMPDIR:-/tmp}/tessera-quickstart-XXXXXX")
 socket=$work/engine.sock
 : >"$work/said"
-as_user "$engine" --model "$model" --socket "$socket" "${engine_options[@]}" >"$work/said" &
+"${as_user[@]}" "$engine" --model "$model" --socket "$socket" "${engine_options[@]}" >"$work/said" &
 engine_pid=$!
 until grep -q '^ready' "$work/said"; do
     if ! kill -0 "$engine_pid" 2>/dev/null; then
@@ -126,10 +124,10 @@ until grep -q '^ready' "$work/said"; do
     fi
     sleep 0.1
 done
-as_user "$tessera" status --socket "$socket" | sed -n '/^Model/,/^Threads/{/^Threads/d;/./p}'
+"${as_user[@]}" "$tessera" status --socket "$socket" | sed -n '/^Model/,/^Threads/{/^Threads/d;/./p}'
 
 step "6. $question"
-as_user "$tessera" generate --socket "$socket" --figures "$question"
+"${as_user[@]}" "$tessera" generate --socket "$socket" --figures "$question"
 
 step "Done in $SECONDS s."
 cat <<TXT

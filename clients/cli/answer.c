@@ -99,6 +99,7 @@ int cli_answer_stream(struct tessera *t, uint64_t id, uint64_t submit_ns, FILE *
         case TESSERA_DONE:
         case TESSERA_FAILED:
             answer->total_ns = cli_now_ns() - submit_ns;
+            answer->decode_ns = event.kind == TESSERA_DONE ? event.decode_ns : 0;
             answer->reason = event.reason;
             return judge(&event, cli_interrupts > interrupts);
         case TESSERA_TOKENS:
@@ -109,14 +110,13 @@ int cli_answer_stream(struct tessera *t, uint64_t id, uint64_t submit_ns, FILE *
 
 void cli_answer_figures(const struct cli_answer *a, char *out, size_t size)
 {
-    double total = (double)a->total_ns / 1e9, first = (double)a->first_ns / 1e9;
     int n = snprintf(out, size, "%u prompt tokens, %u tokens in %.2f s", a->prompt_tokens,
-                     a->tokens, total);
+                     a->tokens, (double)a->total_ns / 1e9);
     if (a->tokens && n > 0 && (size_t)n < size) {
-        n += snprintf(out + n, size - (size_t)n, ": first after %.3f s", first);
+        n += snprintf(out + n, size - (size_t)n, ": first after %.3f s", (double)a->first_ns / 1e9);
     }
-    if (a->tokens > 1 && total > first && n > 0 && (size_t)n < size) {
+    if (a->tokens > 1 && a->decode_ns && n > 0 && (size_t)n < size) {
         snprintf(out + n, size - (size_t)n, ", then %.1f tokens/s",
-                 (a->tokens - 1) / (total - first));
+                 (a->tokens - 1) / ((double)a->decode_ns / 1e9));
     }
 }

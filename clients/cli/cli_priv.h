@@ -119,8 +119,10 @@ int cli_connect(struct tessera **t, const struct cli_place *place, enum tessera_
 
 /* What became of a request, as the client saw it. */
 struct cli_answer {
-    uint64_t first_ns; /* from submit to the first token's arrival; 0: none came */
-    uint64_t total_ns; /* from submit to the last event */
+    uint64_t first_ns;  /* from submit to the first token's arrival; 0: none came */
+    uint64_t total_ns;  /* from submit to the last event */
+    uint64_t decode_ns; /* from the first token to the last, as the engine timed them: a client that
+                           sleeps may find several at once */
     uint32_t prompt_tokens, tokens;
     enum tessera_reason reason;
     uint64_t seed;
