@@ -190,7 +190,8 @@ static bool tell(int fd, enum tsr_greet_type type, enum tsr_code code, uint32_t 
         .permille = permille,
         .retry_ms = retry_ms,
     };
-    snprintf(greet.text, sizeof greet.text, "%s", text);
+    size_t bytes = strnlen(text, sizeof greet.text - 1);
+    memcpy(greet.text, text, bytes);
     return send(fd, &greet, sizeof greet, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof greet;
 }
 

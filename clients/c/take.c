@@ -226,6 +226,7 @@ static int take(struct tessera *t, struct tessera_event *event)
     const void *record;
     struct tsr_record_info info;
     while (tsr_link_peek(&t->link, &record, &info) == 1) {
+        t->heard = true;
         if (tessera_decode(t, record, &info, event)) {
             t->peeked = true;
             return 1;
@@ -235,11 +236,14 @@ static int take(struct tessera *t, struct tessera_event *event)
     return 0;
 }
 
-/* Once in a while: is the engine still there? */
+/* Is the engine still there? Asked after so long a silence: no system call while events come. */
 static void check_seldom(struct tessera *t)
 {
     uint64_t now = tsr_clock_ns();
-    if (now - t->quiet_ns >= check_ns) {
+    if (t->heard) {
+        t->heard = false;
+        t->quiet_ns = now;
+    } else if (now - t->quiet_ns >= check_ns) {
         t->quiet_ns = now;
         tsr_link_check(&t->link);
     }

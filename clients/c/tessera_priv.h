@@ -63,6 +63,7 @@ struct tessera {
     bool may_poll; /* of the thread that asked last */
     pthread_t asked;
     uint32_t ask_again; /* waits until affinity is looked at again */
+    bool heard;         /* something came since quiet_ns */
     uint64_t quiet_ns;  /* when the link was last known to live */
 
     struct tessera_top tops[TESSERA_TOP_MAX];
