@@ -20,6 +20,7 @@ add_library(tsr_flags INTERFACE)
 target_compile_definitions(tsr_flags INTERFACE _GNU_SOURCE)
 target_compile_options(tsr_flags INTERFACE
     -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wconversion
+    $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation> # sentences for people are cut to their buffer on purpose
     -fno-strict-aliasing -ffp-contract=off)
 if(TSR_SANITIZE)
     target_compile_options(tsr_flags INTERFACE -fsanitize=${TSR_SANITIZE} -fno-omit-frame-pointer)

@@ -67,7 +67,7 @@ build() {
     mkdir -p "build/$stage"
     local log=build/$stage/build.log
     if cmake --preset "$stage" -DTSR_TESTS=ON "$@" >"$log" 2>&1 &&
-        cmake --build "build/$stage" -j "$jobs" >>"$log" 2>&1; then
+        cmake --build "build/$stage" -j "$jobs" -- -k 0 >>"$log" 2>&1; then
         note passed "$stage" build
         echo "built in $((SECONDS - began)) s"
         return 0
