@@ -134,7 +134,7 @@ bool tsr_j_test(struct tsr_jrun *r, struct tsr_jtext name, struct tsr_jvalue sel
         tsr_j_fail(r, -ENOTSUP, "the test '%.*s' is unknown or not supported",
                    (int)(name.len < 60 ? name.len : 60), name.text);
     tsr_j_charge(r, 1);
-    return tsr_j_truth(r, test->fn(r, self, call));
+    return tsr_j_truth(test->fn(r, self, call));
 }
 
 struct tsr_jvalue tsr_j_filter_node(struct tsr_jrun *r, const struct tsr_jnode *node,
@@ -235,7 +235,7 @@ static struct tsr_jvalue eval_test(struct tsr_jrun *r, const struct tsr_jnode *n
 static struct tsr_jvalue eval_logic(struct tsr_jrun *r, const struct tsr_jnode *node)
 {
     struct tsr_jvalue v = tsr_j_eval(r, node->child[0]);
-    for (uint32_t i = 1; i < node->n && tsr_j_truth(r, v) == (node->kind == TSR_JN_AND); i++)
+    for (uint32_t i = 1; i < node->n && tsr_j_truth(v) == (node->kind == TSR_JN_AND); i++)
         v = tsr_j_eval(r, node->child[i]);
     return v;
 }
@@ -316,7 +316,7 @@ struct tsr_jvalue tsr_j_eval(struct tsr_jrun *r, const struct tsr_jnode *node)
         v = eval_test(r, node);
         break;
     case TSR_JN_NOT:
-        v = tsr_j_bool(!tsr_j_truth(r, tsr_j_eval(r, node->child[0])));
+        v = tsr_j_bool(!tsr_j_truth(tsr_j_eval(r, node->child[0])));
         break;
     case TSR_JN_NEG:
     case TSR_JN_POS:
@@ -336,7 +336,7 @@ struct tsr_jvalue tsr_j_eval(struct tsr_jrun *r, const struct tsr_jnode *node)
         v = eval_compare(r, node);
         break;
     case TSR_JN_TERNARY:
-        if (tsr_j_truth(r, tsr_j_eval(r, node->child[1])))
+        if (tsr_j_truth(tsr_j_eval(r, node->child[1])))
             v = tsr_j_eval(r, node->child[0]);
         else if (node->child[2])
             v = tsr_j_eval(r, node->child[2]);

@@ -223,7 +223,7 @@ static const struct tsr_jseq *filtered(struct tsr_jrun *r, const struct tsr_jnod
     r->scope = tsr_j_scope(r, outer);
     for (uint32_t i = 0; i < items->n; i++) {
         assign_target(r, node->child[0], items->items[i]);
-        if (tsr_j_truth(r, tsr_j_eval(r, node->child[2])))
+        if (tsr_j_truth(tsr_j_eval(r, node->child[2])))
             tsr_j_append(r, kept.seq, items->items[i]);
     }
     r->scope = outer;
@@ -315,7 +315,7 @@ static void exec_with(struct tsr_jrun *r, const struct tsr_jnode *node)
 static enum flow exec_if(struct tsr_jrun *r, const struct tsr_jnode *node)
 {
     while (node && node->kind == TSR_JN_IF) {
-        if (tsr_j_truth(r, tsr_j_eval(r, node->child[0])))
+        if (tsr_j_truth(tsr_j_eval(r, node->child[0])))
             return exec(r, node->child[1]);
         node = node->child[2];
     }

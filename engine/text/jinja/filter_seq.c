@@ -126,7 +126,7 @@ FILTER(sort)
     static const char *const names[] = {"reverse", "case_sensitive", "attribute"};
     struct tsr_jvalue a[3];
     tsr_j_bind(r, call, "filter 'sort'", names, 3, a);
-    return sorted(r, tsr_j_iterate(r, self), a[2], tsr_j_truth(r, a[1]), tsr_j_truth(r, a[0]));
+    return sorted(r, tsr_j_iterate(r, self), a[2], tsr_j_truth(a[1]), tsr_j_truth(a[0]));
 }
 
 static struct tsr_jvalue pair(struct tsr_jrun *r, struct tsr_jvalue a, struct tsr_jvalue b)
@@ -164,8 +164,8 @@ FILTER(dictsort)
                        "filter 'dictsort': you can only sort by either \"key\" or "
                        "\"value\"");
     }
-    return sorted(r, entries(r, self.dict, TSR_JS_LIST).seq, tsr_j_int(by_value),
-                  tsr_j_truth(r, a[0]), tsr_j_truth(r, a[2]));
+    return sorted(r, entries(r, self.dict, TSR_JS_LIST).seq, tsr_j_int(by_value), tsr_j_truth(a[0]),
+                  tsr_j_truth(a[2]));
 }
 
 FILTER(items)
@@ -249,7 +249,7 @@ static struct tsr_jvalue extreme(struct tsr_jrun *r, struct tsr_jvalue self,
     struct tsr_jvalue a[2];
     tsr_j_bind(r, call, max ? "filter 'max'" : "filter 'min'", names, 2, a);
     const struct tsr_jseq *items = tsr_j_iterate(r, self);
-    bool sensitive = tsr_j_truth(r, a[0]);
+    bool sensitive = tsr_j_truth(a[0]);
     if (items->n == 0) {
         static const char text[] = "No aggregated item, sequence was empty.";
         return tsr_j_undefined(r, TSR_JU_TEXT, NULL, (struct tsr_jtext){text, sizeof(text) - 1}, 0);
@@ -299,7 +299,7 @@ FILTER(unique)
     const struct tsr_jseq *items = tsr_j_iterate(r, self);
     struct tsr_jvalue out = tsr_j_seq(r, TSR_JS_GENERATOR, 0), seen = tsr_j_dict(r);
     for (uint32_t i = 0; i < items->n; i++) {
-        struct tsr_jvalue key = sort_key(r, items->items[i], a[1], tsr_j_truth(r, a[0]));
+        struct tsr_jvalue key = sort_key(r, items->items[i], a[1], tsr_j_truth(a[0]));
         if (tsr_j_dict_find(r, seen.dict, key))
             continue;
         tsr_j_dict_set(r, seen.dict, key, tsr_j_none());
@@ -308,10 +308,17 @@ FILTER(unique)
     return out;
 }
 
+/* What map, select and their kin look at: nothing where the value is false, be it a sequence or not. */
+static const struct tsr_jseq *items_or_nothing(struct tsr_jrun *r, struct tsr_jvalue v)
+{
+    static const struct tsr_jseq nothing = {.kind = TSR_JS_LIST};
+    return tsr_j_truth(v) ? tsr_j_iterate(r, v) : &nothing;
+}
+
 /* map('filter', arguments ...), map(attribute=..., default=...) */
 FILTER(map)
 {
-    const struct tsr_jseq *items = tsr_j_iterate(r, self);
+    const struct tsr_jseq *items = items_or_nothing(r, self);
     struct tsr_jvalue out = tsr_j_seq(r, TSR_JS_GENERATOR, items->n);
     if (call->n_pos == 0) {
         static const char *const names[] = {"attribute", "default"};
@@ -340,7 +347,7 @@ FILTER(map)
 static struct tsr_jvalue select_items(struct tsr_jrun *r, struct tsr_jvalue self,
                                       const struct tsr_jcall *call, bool by_attr, bool wanted)
 {
-    const struct tsr_jseq *items = tsr_j_iterate(r, self);
+    const struct tsr_jseq *items = items_or_nothing(r, self);
     struct tsr_jvalue out = tsr_j_seq(r, TSR_JS_GENERATOR, 0);
     struct tsr_jcall rest = *call;
     if (by_attr) {
@@ -362,7 +369,7 @@ static struct tsr_jvalue select_items(struct tsr_jrun *r, struct tsr_jvalue self
         if (by_attr)
             v = by_attribute(r, v, call->pos[0], ABSENT);
         bool truth = test ? tsr_j_test(r, (struct tsr_jtext){test->text, test->len}, v, &rest)
-                          : tsr_j_truth(r, v);
+                          : tsr_j_truth(v);
         if (truth == wanted)
             tsr_j_append(r, out.seq, items->items[i]);
     }
@@ -453,7 +460,7 @@ FILTER(groupby)
     static const char *const names[] = {"attribute", "default", "case_sensitive"};
     struct tsr_jvalue a[3], group = ABSENT, last = ABSENT;
     tsr_j_bind(r, call, "filter 'groupby'", names, 3, a);
-    bool sensitive = tsr_j_truth(r, a[2]);
+    bool sensitive = tsr_j_truth(a[2]);
     if (a[1].kind != TSR_JV_ABSENT)
         tsr_j_fail(r, -ENOTSUP, "filter 'groupby': default= is not supported");
     const struct tsr_jseq *items = sorted(r, tsr_j_iterate(r, self), a[0], sensitive, false).seq;

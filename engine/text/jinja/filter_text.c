@@ -117,7 +117,7 @@ FILTER(indent)
     tsr_j_bind(r, call, "filter 'indent'", names, 3, a);
     const struct tsr_jstr *s = tsr_j_as_str(r, self, "filter 'indent': the value");
     const struct tsr_jstr *by;
-    bool first = tsr_j_truth(r, a[1]), blank = tsr_j_truth(r, a[2]);
+    bool first = tsr_j_truth(a[1]), blank = tsr_j_truth(a[2]);
     if (a[0].kind == TSR_JV_STRING) {
         by = a[0].str;
     } else {
@@ -147,6 +147,7 @@ FILTER(truncate)
     static const char *const names[] = {"length", "killwords", "end", "leeway"};
     struct tsr_jvalue a[4];
     tsr_j_bind(r, call, "filter 'truncate'", names, 4, a);
+    tsr_j_length(r, self); /* fails for what has none */
     const struct tsr_jstr *s = tsr_j_text(r, self);
     const struct tsr_jstr *end =
         given(a[2]) ? tsr_j_as_str(r, a[2], "filter 'truncate': end") : tsr_j_cstring(r, "...").str;
@@ -160,7 +161,7 @@ FILTER(truncate)
     if ((int64_t)tsr_text_count(s->text, s->len) <= length + leeway)
         return (struct tsr_jvalue){.kind = TSR_JV_STRING, .str = s};
     size_t cut = tsr_j_str_offset(s, (size_t)(length - end_n));
-    if (!tsr_j_truth(r, a[1])) /* not within a word: back to the last space */
+    if (!tsr_j_truth(a[1])) /* not within a word: back to the last space */
         for (size_t at = cut; at > 0; at--)
             if (s->text[at - 1] == ' ') {
                 cut = at - 1;
@@ -203,7 +204,9 @@ FILTER(center)
 FILTER(urlencode)
 {
     no_arguments(r, call, "filter 'urlencode'");
-    const struct tsr_jstr *s = tsr_j_as_str(r, self, "filter 'urlencode': the value");
+    if (self.kind == TSR_JV_DICT || self.kind == TSR_JV_SEQ)
+        tsr_j_fail(r, -ENOTSUP, "filter 'urlencode' of a %s is not supported", tsr_j_type(self));
+    const struct tsr_jstr *s = tsr_j_text(r, self);
     struct tsr_jbuild b;
     char hex[8];
     tsr_jb_begin(r, &b);
@@ -388,7 +391,7 @@ FILTER(default)
     static const char *const names[] = {"default_value", "boolean"};
     struct tsr_jvalue a[2];
     tsr_j_bind(r, call, "filter 'default'", names, 2, a);
-    if (self.kind == TSR_JV_UNDEFINED || (tsr_j_truth(r, a[1]) && !tsr_j_truth(r, self)))
+    if (self.kind == TSR_JV_UNDEFINED || (tsr_j_truth(a[1]) && !tsr_j_truth(self)))
         return a[0].kind == TSR_JV_ABSENT ? tsr_j_cstring(r, "") : a[0];
     return self;
 }

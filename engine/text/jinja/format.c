@@ -353,7 +353,7 @@ static void put_spec(struct tsr_jrun *r, struct tsr_jbuild *b, const struct tsr_
 
 /* name, name.attribute, name[item] ... of a replacement field. */
 static struct tsr_jvalue field_value(struct tsr_jrun *r, const struct tsr_jstr *s, size_t at,
-                                     size_t end, const struct tsr_jcall *call, uint32_t *next)
+                                     size_t end, const struct tsr_jcall *call, int64_t *next)
 {
     size_t stop = at;
     while (stop < end && s->text[stop] != '.' && s->text[stop] != '[')
@@ -361,9 +361,16 @@ static struct tsr_jvalue field_value(struct tsr_jrun *r, const struct tsr_jstr *
     struct tsr_jvalue v = {.kind = TSR_JV_ABSENT};
     size_t digits = at;
     int64_t index = read_width(r, s, &digits, stop);
-    if (stop == at)
-        index = (*next)++;
     if (stop == at || digits == stop) {
+        bool automatic = stop == at;
+        if (automatic ? *next < 0 : *next > 0)
+            tsr_j_fail(r, -EINVAL,
+                       "cannot switch between manual field specification and automatic "
+                       "field numbering");
+        if (automatic)
+            index = (*next)++;
+        else
+            *next = -1;
         if (index >= call->n_pos)
             tsr_j_fail(r, -EINVAL, "Replacement index %lld out of range for positional args tuple",
                        (long long)index);
@@ -404,7 +411,7 @@ struct tsr_jvalue tsr_j_str_format(struct tsr_jrun *r, struct tsr_jvalue self,
                                    const struct tsr_jcall *call)
 {
     const struct tsr_jstr *s = self.str;
-    uint32_t next = 0;
+    int64_t next = 0; /* -1: the fields have numbers */
     struct tsr_jbuild b;
     tsr_jb_begin(r, &b);
     for (size_t at = 0; at < s->len;) {

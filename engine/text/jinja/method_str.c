@@ -47,25 +47,20 @@ static struct tsr_jvalue split_space(struct tsr_jrun *r, const struct tsr_jstr *
     size_t from = 0, to = s->len;
     unsigned width;
     tsr_j_charge(r, s->len / 16);
-    while (true) {
-        while (from < to && tsr_text_is_space(tsr_text_char(s->text + from, to - from, &width)))
+    for (;;) {
+        while (!back && from < to &&
+               tsr_text_is_space(tsr_text_char(s->text + from, to - from, &width)))
             from += width;
         while (back && to > from &&
                tsr_text_is_space(tsr_text_char_before(s->text + from, to - from, &width)))
             to -= width;
         if (from == to)
             return list;
-        size_t at = back ? to : from;
-        if (max == 0) {
-            if (!back) /* the rest keeps what stands within, but not the spaces at its end */
-                while (to > from &&
-                       tsr_text_is_space(tsr_text_char_before(s->text + from, to - from, &width)))
-                    to -= width;
-            if (!back)
-                to = s->len; /* str.split keeps trailing spaces of the rest */
+        if (max == 0) { /* the rest, with the spaces at its other end */
             tsr_j_append(r, list.seq, tsr_j_sub(r, s, from, to));
             return list;
         }
+        size_t at = back ? to : from;
         if (back) {
             while (at > from &&
                    !tsr_text_is_space(tsr_text_char_before(s->text + from, at - from, &width)))
@@ -161,7 +156,7 @@ METHOD(splitlines)
     static const char *const names[] = {"keepends"};
     struct tsr_jvalue a[1];
     tsr_j_bind(r, call, "splitlines()", names, 1, a);
-    return tsr_j_split_lines(r, self.str, tsr_j_truth(r, a[0]));
+    return tsr_j_split_lines(r, self.str, tsr_j_truth(a[0]));
 }
 
 static struct tsr_jvalue partition(struct tsr_jrun *r, struct tsr_jvalue self,

@@ -260,7 +260,7 @@ struct tsr_jvalue tsr_j_undefined(struct tsr_jrun *r, int kind, const char *of,
 _Noreturn void tsr_j_fail_undefined(struct tsr_jrun *r, struct tsr_jvalue v);
 /* Python's name of the type. */
 const char *tsr_j_type(struct tsr_jvalue v);
-bool tsr_j_truth(struct tsr_jrun *r, struct tsr_jvalue v);
+bool tsr_j_truth(struct tsr_jvalue v);
 bool tsr_j_equal(struct tsr_jrun *r, struct tsr_jvalue a, struct tsr_jvalue b);
 /* -1, 0, 1; fails where the types have no order. op names the operator in the error. */
 int tsr_j_order(struct tsr_jrun *r, struct tsr_jvalue a, struct tsr_jvalue b, const char *op);

@@ -173,8 +173,6 @@ void tsr_j_repr_to(struct tsr_jrun *r, struct tsr_jbuild *b, struct tsr_jvalue v
         tsr_jb_text(r, b, ">");
         break;
     case TSR_JV_UNDEFINED:
-        if (v.undef->kind == TSR_JU_UNSAFE)
-            tsr_j_fail_undefined(r, v);
         tsr_jb_text(r, b, "Undefined");
         break;
     default:
@@ -187,7 +185,7 @@ void tsr_j_str_to(struct tsr_jrun *r, struct tsr_jbuild *b, struct tsr_jvalue v)
 {
     if (v.kind == TSR_JV_STRING)
         tsr_jb_str(r, b, v.str);
-    else if (v.kind != TSR_JV_UNDEFINED || v.undef->kind == TSR_JU_UNSAFE)
+    else if (v.kind != TSR_JV_UNDEFINED)
         tsr_j_repr_to(r, b, v);
 }
 
@@ -362,8 +360,8 @@ struct tsr_jvalue tsr_j_tojson(struct tsr_jrun *r, struct tsr_jvalue self,
     struct tsr_jvalue a[4];
     tsr_j_bind(r, call, "tojson", names, 4, a);
     struct dump d = {.item_separator = &comma_space, .key_separator = &colon};
-    d.ascii = tsr_j_truth(r, a[0]);
-    d.sort_keys = tsr_j_truth(r, a[3]);
+    d.ascii = tsr_j_truth(a[0]);
+    d.sort_keys = tsr_j_truth(a[3]);
     if (a[1].kind == TSR_JV_STRING) {
         d.indent = a[1].str;
     } else if (a[1].kind != TSR_JV_NONE && a[1].kind != TSR_JV_ABSENT) {

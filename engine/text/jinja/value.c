@@ -73,15 +73,13 @@ const char *tsr_j_type(struct tsr_jvalue v)
     }
 }
 
-bool tsr_j_truth(struct tsr_jrun *r, struct tsr_jvalue v)
+bool tsr_j_truth(struct tsr_jvalue v)
 {
     switch (v.kind) {
     case TSR_JV_ABSENT:
     case TSR_JV_NONE:
         return false;
     case TSR_JV_UNDEFINED:
-        if (v.undef->kind == TSR_JU_UNSAFE)
-            tsr_j_fail_undefined(r, v);
         return false;
     case TSR_JV_BOOL:
         return v.truth;
@@ -173,9 +171,6 @@ static bool equal_dict(struct tsr_jrun *r, const struct tsr_jdict *a, const stru
 bool tsr_j_equal(struct tsr_jrun *r, struct tsr_jvalue a, struct tsr_jvalue b)
 {
     tsr_j_charge(r, 1);
-    if ((a.kind == TSR_JV_UNDEFINED && a.undef->kind == TSR_JU_UNSAFE) ||
-        (b.kind == TSR_JV_UNDEFINED && b.undef->kind == TSR_JU_UNSAFE))
-        tsr_j_fail_undefined(r, a.kind == TSR_JV_UNDEFINED ? a : b);
     if (is_number(a) && is_number(b))
         return order_numbers(a, b) == 0;
     if (a.kind != b.kind)
@@ -328,8 +323,6 @@ const struct tsr_jseq *tsr_j_iterate(struct tsr_jrun *r, struct tsr_jvalue v)
         }
         return list.seq;
     case TSR_JV_UNDEFINED:
-        if (v.undef->kind == TSR_JU_UNSAFE)
-            tsr_j_fail_undefined(r, v);
         return &nothing;
     default:
         tsr_j_fail(r, -EINVAL, "'%s' object is not iterable", tsr_j_type(v));
@@ -345,8 +338,6 @@ int64_t tsr_j_length(struct tsr_jrun *r, struct tsr_jvalue v)
     case TSR_JV_DICT:
         return v.dict->n;
     case TSR_JV_UNDEFINED:
-        if (v.undef->kind == TSR_JU_UNSAFE)
-            tsr_j_fail_undefined(r, v);
         return 0;
     case TSR_JV_LOOP:
         return v.loop->seq->n;
