@@ -141,8 +141,10 @@ int tsr_channel_read(struct tsr_channel *channel, void *out, struct tsr_wire_req
     if (got == 0) {
         return 0;
     }
-    if (!has_room(channel, tsr_ring_cost(&channel->out, TSR_WIRE_FINAL_BYTES_MAX) +
-                               channel_reserve_bytes(channel->live))) {
+    channel->read_blocked =
+        !has_room(channel, tsr_ring_cost(&channel->out, TSR_WIRE_FINAL_BYTES_MAX) +
+                               channel_reserve_bytes(channel->live));
+    if (channel->read_blocked) {
         return channel->broken ? -EPROTO : 0;
     }
     /* Reads the header anew: what it says now is what counts. */
@@ -310,19 +312,18 @@ bool tsr_channel_arm(struct tsr_channel *channel)
     }
     uint64_t starved = channel->starved_bytes;
     uint32_t state = atomic_load_explicit(&channel->ctl->engine_sleep, memory_order_relaxed);
-    uint32_t count = state & ~(uint32_t)(TSR_ENGINE_SLEEPS_STEP - 1);
-    if (!(state & TSR_ENGINE_ASLEEP)) {
-        count += TSR_ENGINE_SLEEPS_STEP;
-    }
-    /* Sequentially consistent, as the last look that follows: tsr_link_flush() has the other half.
+    uint32_t count = (state & ~(uint32_t)(TSR_ENGINE_SLEEPS_STEP - 1)) + TSR_ENGINE_SLEEPS_STEP;
+    /* Sequentially consistent, as the last looks that follow; tsr_link_flush() has the other half.
      */
     atomic_store_explicit(&channel->ctl->engine_sleep,
                           count | TSR_ENGINE_ASLEEP | (starved ? TSR_ENGINE_STARVED : 0u),
                           memory_order_seq_cst);
-    /* A request that cannot be read for lack of room is no reason to stay awake. */
-    bool work = starved ? has_room(channel, starved) : tsr_ring_has_record(&channel->in);
-    if (starved && work) {
+    bool work = starved && has_room(channel, starved);
+    if (work) {
         channel->starved_bytes = 0;
+    } else {
+        /* A request that cannot be read for lack of room is no reason to stay awake. */
+        work = !channel->read_blocked && tsr_ring_has_record(&channel->in);
     }
     if (work) {
         tsr_channel_disarm(channel);

@@ -25,6 +25,7 @@ struct tsr_channel {
     int guards[2];                        /* of the regions, for tsr_guard_failed() */
     uint32_t live;
     uint64_t starved_bytes; /* the least room that was not there since it was last found, 0: none */
+    bool read_blocked;      /* a request waits whose refusal would find no room */
     bool final_reserved;    /* the reserved event ends a live request */
     bool broken;
     char why[256];

@@ -39,6 +39,7 @@ struct tsr_door {
     uint32_t pending; /* connections in their handshake */
     uint32_t open;    /* handed out and not yet closed */
     uint64_t next_id;
+    uint64_t log_again_ns;        /* when a refusal is told at INFO again */
     uint64_t audit_ns;            /* when the next audit starts */
     struct tsr_channel *audit_at; /* where the running one goes on */
     struct tsr_channel *first;
@@ -67,7 +68,7 @@ int tsr_door_open(struct tsr_door **out, const char *path, const struct tsr_door
         return tsr_err_set(err, -ENOMEM, "no memory for the door");
     }
     door->epoll = door->listener.fd = -1;
-    strcpy(door->loading, "the model is loading");
+    tsr_door_set_loading(door, 0, "the model is loading");
     if (policy) {
         door->policy = *policy;
     } else {
@@ -239,7 +240,11 @@ static void end_handshake(struct tsr_door *door, struct tsr_channel *channel,
     (void)tell(channel->fd, type, code, retry_ms, door->permille, text);
     if (type == TSR_REFUSE) {
         door->totals.refused++;
-        tsr_log(TSR_LOG_INFO, "refused %s (pid %d, uid %u): %s",
+        /* Who knocks without end must not fill the log. */
+        uint64_t now_ns = tsr_clock_ns();
+        bool often = now_ns < door->log_again_ns;
+        door->log_again_ns = often ? door->log_again_ns : now_ns + ms_ns(1000);
+        tsr_log(often ? TSR_LOG_DEBUG : TSR_LOG_INFO, "refused %s (pid %d, uid %u): %s",
                 channel->peer.name[0] ? channel->peer.name : "a client", (int)channel->peer.pid,
                 (unsigned)channel->peer.uid, text);
     }

@@ -66,7 +66,7 @@ static int connect_to(struct tsr_link *link, const char *path, uint64_t deadline
         return tsr_err_set(err, -EINVAL, "the socket path must have 1 to %zu bytes",
                            sizeof address.sun_path - 1);
     }
-    strcpy(address.sun_path, path);
+    memcpy(address.sun_path, path, strlen(path) + 1);
     link->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (link->fd < 0) {
         return tsr_err_set(err, -errno, "cannot create a socket: %s", strerror(errno));

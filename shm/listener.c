@@ -76,7 +76,7 @@ int listener_open(struct listener *listener, const char *path, struct tsr_err *e
         return tsr_err_set(err, -EINVAL, "the socket path must have 1 to %zu bytes",
                            sizeof address.sun_path - 1);
     }
-    strcpy(address.sun_path, path);
+    memcpy(address.sun_path, path, strlen(path) + 1);
     int result = make_directory(path, err);
     if (!result) {
         result = clear_path(&address, err);
@@ -95,7 +95,7 @@ int listener_open(struct listener *listener, const char *path, struct tsr_err *e
         listener_close(listener);
         return result;
     }
-    strcpy(listener->path, path);
+    memcpy(listener->path, path, strlen(path) + 1);
     listener->device = status.st_dev;
     listener->inode = status.st_ino;
     if (chmod(path, 0666) != 0 || listen(listener->fd, BACKLOG) != 0) {

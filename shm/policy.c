@@ -82,9 +82,9 @@ int policy_check(const struct tsr_door_policy *policy, struct tsr_err *err)
                                c->request_ring_bytes, c->event_ring_bytes,
                                4 * TSR_WIRE_RECORD_BYTES_MAX);
         }
-        if (c->requests_max == 0 ||
-            channel_reserve_bytes(c->requests_max) + TSR_CHANNEL_SPARE * TSR_WIRE_FINAL_BYTES_MAX >
-                c->event_ring_bytes / 2) {
+        if (c->requests_max == 0 || channel_reserve_bytes(c->requests_max) +
+                                            (uint64_t)TSR_CHANNEL_SPARE * TSR_WIRE_FINAL_BYTES_MAX >
+                                        c->event_ring_bytes / 2) {
             return tsr_err_set(err, -EINVAL,
                                "%" PRIu32 " requests on an event ring of %" PRIu32
                                " bytes: their last events must fit its half, at %d bytes each",

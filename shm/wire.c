@@ -7,7 +7,7 @@
 
 static_assert(TSR_WIRE_FINAL_BYTES_MAX % TSR_RING_ALIGN == 0, "finals are counted in ring strides");
 static_assert(sizeof(struct tsr_wire_submit) + TSR_WIRE_BIAS_MAX * sizeof(struct tsr_wire_bias) +
-                      TSR_WIRE_STOPS_MAX * (2 + TSR_WIRE_STOP_BYTES_MAX) <
+                      TSR_WIRE_STOPS_MAX * (sizeof(uint16_t) + TSR_WIRE_STOP_BYTES_MAX) <
                   TSR_WIRE_RECORD_BYTES_MAX - 1024,
               "a submit with every option has room for payload in its first record");
 

@@ -87,8 +87,7 @@ void tessera_live_end(struct tessera *t, struct live *live)
     t->live_count--;
 }
 
-/* How much of the payload a record of this much before it takes, at most `left`. Only whole records
- * are worth sending while more is to come, so that a slow engine does not get crumbs. */
+/* How much of `left` bytes of payload a record takes behind `before` bytes of its own. */
 static uint32_t chunk_of(uint32_t before, uint32_t left)
 {
     uint32_t most = TSR_WIRE_RECORD_BYTES_MAX - before;
@@ -255,7 +254,7 @@ void tessera_options_init(struct tessera_options *options)
 enum {
     OPTIONS_BYTES_MAX = sizeof(struct tsr_wire_submit) +
                         TSR_WIRE_BIAS_MAX * sizeof(struct tsr_wire_bias) +
-                        TSR_WIRE_STOPS_MAX * (2 + TSR_WIRE_STOP_BYTES_MAX) + 8,
+                        TSR_WIRE_STOPS_MAX * (sizeof(uint16_t) + TSR_WIRE_STOP_BYTES_MAX) + 8,
 };
 
 struct build {

@@ -8,7 +8,7 @@ enum {
     SPINS_A_LOOK = 1024,        /* polls between looks at the clock */
     POLL_MS_MAX = 1000,         /* an AUTO wait that found nothing for so long goes to sleep */
     AFFINITY_LOOK_WAITS = 4096, /* waits between looks at the thread's affinity */
-    SENDING_WAIT_MS = 1,        /* while a prompt is longer than the ring, wait in such steps */
+    SENDING_WAIT_MS = 1,        /* while something waits to be sent, wait in such steps */
 };
 
 static const uint64_t check_ns = (uint64_t)TSR_LINK_HANGUP_MS * 1000000u;
@@ -296,6 +296,13 @@ static void relax(void)
 #endif
 }
 
+/* Something waits for room in the request ring, of which the engine does not tell: look again soon.
+ */
+static bool sending(const struct tessera *t)
+{
+    return t->outbox || t->queued;
+}
+
 static int rest_polling(struct tessera *t, uint64_t deadline_ns, uint64_t until_ns)
 {
     for (;;) {
@@ -319,19 +326,19 @@ int tessera_rest(struct tessera *t, uint64_t deadline_ns)
     if (now >= deadline_ns) {
         return 0;
     }
-    uint64_t step_ns = t->outbox ? SENDING_WAIT_MS * UINT64_C(1000000) : UINT64_MAX;
+    uint64_t step_ns = sending(t) ? SENDING_WAIT_MS * UINT64_C(1000000) : UINT64_MAX;
     if (may_poll(t)) {
         uint64_t most_ns =
             t->wait_mode == TESSERA_WAIT_AUTO ? POLL_MS_MAX * UINT64_C(1000000) : UINT64_MAX;
         most_ns = step_ns < most_ns ? step_ns : most_ns;
         int got =
             rest_polling(t, deadline_ns, most_ns < UINT64_MAX - now ? now + most_ns : UINT64_MAX);
-        if (got <= 0 || t->outbox || tsr_ring_has_record(&t->link.in)) {
+        if (got <= 0 || sending(t) || tsr_ring_has_record(&t->link.in)) {
             return got;
         }
     }
     int timeout_ms = -1;
-    if (t->outbox) {
+    if (sending(t)) {
         timeout_ms = SENDING_WAIT_MS;
     } else if (deadline_ns != UINT64_MAX) {
         now = tsr_clock_ns();
@@ -382,5 +389,5 @@ int tessera_arm(struct tessera *t, struct tessera_error *err)
 
 int tessera_timeout_ms(const struct tessera *t)
 {
-    return t->outbox ? SENDING_WAIT_MS : -1;
+    return sending(t) ? SENDING_WAIT_MS : -1;
 }

@@ -256,6 +256,33 @@ static void test_client_sends_prompts_longer_than_the_ring(void **state)
     tessera_close(t);
 }
 
+/* As many long answers at once as may be: the event ring is full most of the time, and the request
+ * ring carries credits against it. */
+static void test_client_takes_many_long_answers(void **state)
+{
+    (void)state;
+    enum { LENGTH = 3000 };
+    struct tessera *t = connect_with(64);
+    static char text[LENGTH];
+    memset(text, 'm', sizeof text);
+    struct tessera_info info;
+    tessera_info(t, &info);
+    for (uint32_t i = 0; i < info.requests_max; i++) {
+        assert_int_not_equal(tessera_submit_text(t, text, sizeof text, NULL, &err), 0);
+    }
+    usleep(20000); /* lets the engine run into the wall */
+    uint64_t tokens = 0;
+    uint32_t done = 0;
+    struct tessera_event event;
+    while (tessera_wait(t, &event, 20000, &err) == 1) {
+        tokens += event.kind == TESSERA_TOKEN;
+        done += event.kind == TESSERA_DONE;
+    }
+    assert_int_equal(done, info.requests_max);
+    assert_int_equal(tokens, (uint64_t)info.requests_max * LENGTH);
+    tessera_close(t);
+}
+
 static void test_client_sends_chats(void **state)
 {
     (void)state;
@@ -562,6 +589,7 @@ int main(void)
         cmocka_unit_test(test_client_hears_that_the_model_loads),
         cmocka_unit_test(test_client_gets_its_text_back),
         cmocka_unit_test(test_client_sends_prompts_longer_than_the_ring),
+        cmocka_unit_test(test_client_takes_many_long_answers),
         cmocka_unit_test(test_client_sends_chats),
         cmocka_unit_test(test_client_gets_alternatives),
         cmocka_unit_test(test_client_tokenizes),

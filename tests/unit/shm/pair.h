@@ -73,10 +73,10 @@ static inline int pair_knock(struct pair *pair, struct tsr_link *link, struct ts
 {
     struct pair_knock knock = {.link = link, .path = pair->path};
     pthread_t thread;
+    *channel = NULL;
     if (pthread_create(&thread, NULL, pair_knock_thread, &knock) != 0) {
         return -1;
     }
-    *channel = NULL;
     while (!atomic_load_explicit(&knock.done, memory_order_acquire)) {
         struct pollfd wait = {.fd = tsr_door_fd(pair->door), .events = POLLIN};
         poll(&wait, 1, 1);
