@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -120,7 +121,7 @@ static int run_split(const struct run *run, unsigned i, const char *text, size_t
 {
     const struct tsr_pretok_stage *stage = &run->pretok->stages[i];
     struct joiner j = {.run = run, .next_stage = i + 1, .behavior = stage->behavior, .text = text};
-    size_t at = 0, from = 0;
+    size_t at = 0, from = 0, last_end = SIZE_MAX;
     while (from <= len) {
         size_t begin, end;
         int rc =
@@ -129,18 +130,17 @@ static int run_split(const struct run *run, unsigned i, const char *text, size_t
             return rc;
         if (rc == 0)
             break;
+        if (begin == end && begin == last_end) { /* no empty match right behind a match */
+            do
+                from++;
+            while (from < len && ((unsigned char)text[from] & 0xC0) == 0x80);
+            continue;
+        }
         if (begin > at && (rc = join_part(&j, at, begin, stage->invert)) < 0)
             return rc;
-        if (end > begin && (rc = join_part(&j, begin, end, !stage->invert)) < 0)
+        if ((rc = join_part(&j, begin, end, !stage->invert)) < 0)
             return rc;
-        at = end;
-        from = end;
-        if (end <= begin) { /* an empty match: go on behind the next character */
-            at = begin;
-            from = begin + 1;
-            while (from < len && ((unsigned char)text[from] & 0xC0) == 0x80)
-                from++;
-        }
+        at = from = last_end = end;
     }
     int rc = at < len ? join_part(&j, at, len, stage->invert) : 0;
     return rc < 0 ? rc : pass_on(&j);

@@ -30,10 +30,16 @@ static void emit(struct translation *t, const char *text, size_t len)
     t->n += len;
 }
 
-/* The White_Space property, which Oniguruma's \s is; PCRE2's also has U+180E. */
+/* What Oniguruma's \s, \w and \h are: the White_Space property (PCRE2's \s has U+180E as well),
+ * letters with marks and digits (PCRE2's \w has no marks), hexadecimal digits. */
 static const char SPACE_SET[] =
     "\\t-\\r "
     "\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}";
+static const char NO_SPACE_SET[] =
+    "\\x{0}-\\x{8}\\x{E}-\\x{1F}!-\\x{84}\\x{86}-\\x{9F}\\x{A1}-\\x{167F}\\x{1681}-\\x{1FFF}"
+    "\\x{200B}-\\x{2027}\\x{202A}-\\x{202E}\\x{2030}-\\x{205E}\\x{2060}-\\x{2FFF}\\x{3001}-\\x{"
+    "10FFFF}";
+static const char WORD_SET[] = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
 static const char HEX_SET[] = "0-9a-fA-F";
 
 /* Scripts: PCRE2 takes a bare name for the script extensions, Oniguruma for the script. */
@@ -50,16 +56,21 @@ static void emit_set(struct translation *t, const char *set, bool in_class, bool
         emit(t, "]", 1);
 }
 
-/* The escape at p[0] = '\\'; the number of pattern bytes taken. */
+/* The escape at p[0] = '\\'; the number of pattern bytes taken, or 0: not supported here. */
 static size_t translate_escape(struct translation *t, const char *p, size_t left, bool in_class)
 {
     char c = left > 1 ? p[1] : '\0';
-    if (c == 's' || c == 'h') {
-        emit_set(t, c == 's' ? SPACE_SET : HEX_SET, in_class, false);
-        return 2;
-    }
-    if ((c == 'S' || c == 'H') && !in_class) {
-        emit_set(t, c == 'S' ? SPACE_SET : HEX_SET, false, true);
+    bool negated = c == 'S' || c == 'W' || c == 'H';
+    if (negated || c == 's' || c == 'w' || c == 'h') {
+        const char *set = c == 's' || c == 'S'   ? SPACE_SET
+                          : c == 'w' || c == 'W' ? WORD_SET
+                                                 : HEX_SET;
+        if (negated && in_class && c != 'S')
+            return 0;
+        if (negated && in_class)
+            emit(t, NO_SPACE_SET, strlen(NO_SPACE_SET));
+        else
+            emit_set(t, set, in_class, negated);
         return 2;
     }
     if ((c == 'p' || c == 'P') && left > 3 && p[2] == '{') {
@@ -88,7 +99,13 @@ static int translate(struct translation *t, const char *pattern, size_t len, str
     for (size_t i = 0; i < len;) {
         char c = pattern[i];
         if (c == '\\') {
-            i += translate_escape(t, pattern + i, len - i, in_class);
+            size_t taken = translate_escape(t, pattern + i, len - i, in_class);
+            if (taken == 0)
+                return tsr_err_set(err, -ENOTSUP,
+                                   "regular expression, byte %zu: \\%c within a character class is "
+                                   "not supported",
+                                   i, pattern[i + 1]);
+            i += taken;
             continue;
         }
         if (in_class && c == '&' && i + 1 < len && pattern[i + 1] == '&')
@@ -135,7 +152,7 @@ int tsr_regex_compile(struct tsr_regex *regex, const char *pattern, size_t len, 
     if (len > PATTERN_MAX)
         return tsr_err_set(err, -EINVAL, "regular expression of %zu bytes: at most %d are allowed",
                            len, PATTERN_MAX);
-    struct translation t = {.cap = len * (sizeof(SPACE_SET) + 3) + 1};
+    struct translation t = {.cap = len * (sizeof(NO_SPACE_SET) + 3) + 1};
     t.out = malloc(t.cap);
     if (!t.out)
         return tsr_err_set(err, -ENOMEM, "no memory for a regular expression of %zu bytes", len);

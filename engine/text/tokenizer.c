@@ -114,9 +114,25 @@ int tsr_tokenizer_add_token(struct tsr_tokenizer *tokenizer, struct tsr_added_to
     token.guarded = (flags & TSR_TOKEN_SPECIAL) || tsr_vocab_looks_like_mark(text, len);
     flags |= TSR_TOKEN_ADDED | (token.guarded ? TSR_TOKEN_GUARDED : 0u);
     ((uint8_t *)(uintptr_t)tokenizer->vocab.flags)[token.id] |= (uint8_t)flags;
-    normalized = normalized && tokenizer->form != TSR_NORMAL_NONE;
-    return tsr_added_add(normalized ? &tokenizer->added_normalized : &tokenizer->added, &token,
-                         err);
+    if (!normalized || tokenizer->form == TSR_NORMAL_NONE)
+        return tsr_added_add(normalized ? &tokenizer->added_normalized : &tokenizer->added, &token,
+                             err);
+    /* What is looked for in normalized text must be normalized itself. */
+    struct tsr_normalize_scratch normal = {0};
+    struct tsr_trust trust = {0};
+    int rc = tsr_trust_append(&trust, len, true);
+    if (rc == 0)
+        rc = tsr_normalize(&normal, tokenizer->form, text, 0, len, &trust);
+    if (rc < 0) {
+        rc = tsr_err_set(err, rc, "no memory for an added token of %zu bytes", len);
+    } else {
+        token.text = normal.text;
+        token.len = (uint32_t)normal.len;
+        rc = tsr_added_add(&tokenizer->added_normalized, &token, err);
+    }
+    tsr_normalize_scratch_fini(&normal);
+    tsr_trust_fini(&trust);
+    return rc;
 }
 
 static void guard_ends(struct tsr_tokenizer *tokenizer, struct tsr_added *added)
@@ -269,27 +285,39 @@ static int encode_text(struct encoding *e, const char *text, size_t len)
     return 0;
 }
 
-/* A stretch text[begin, end) between the tokens of the first set. */
+/* A stretch between the tokens of the first set, normalized: tokens of the second set, and what is
+ * between them. */
+static int encode_normalized(struct encoding *e, const char *text, size_t len,
+                             struct tsr_trust *trust)
+{
+    size_t at = 0;
+    struct tsr_added_match match;
+    int rc = 0;
+    while (rc == 0 &&
+           tsr_added_find(&e->tokenizer->added_normalized, text, len, at, trust, &match)) {
+        rc = encode_text(e, text + at, match.begin - at);
+        if (rc == 0)
+            rc = emit(e, match.token->id);
+        at = match.end;
+    }
+    return rc < 0 ? rc : encode_text(e, text + at, len - at);
+}
+
 static int encode_stretch(struct encoding *e, const char *text, size_t begin, size_t end,
                           struct tsr_trust *trust)
 {
     const struct tsr_tokenizer *tokenizer = e->tokenizer;
     if (begin == end)
         return 0;
-    if (tokenizer->form == TSR_NORMAL_NONE)
-        return encode_text(e, text + begin, end - begin);
+    if (tokenizer->form == TSR_NORMAL_NONE) {
+        trust->base = begin;
+        int rc = encode_normalized(e, text + begin, end - begin, trust);
+        trust->base = 0;
+        return rc;
+    }
     struct tsr_normalize_scratch *normal = &e->scratch->normal;
     int rc = tsr_normalize(normal, tokenizer->form, text, begin, end, trust);
-    size_t at = 0;
-    struct tsr_added_match match;
-    while (rc == 0 && tsr_added_find(&tokenizer->added_normalized, normal->text, normal->len, at,
-                                     &normal->trust, &match)) {
-        rc = encode_text(e, normal->text + at, match.begin - at);
-        if (rc == 0)
-            rc = emit(e, match.token->id);
-        at = match.end;
-    }
-    return rc < 0 ? rc : encode_text(e, normal->text + at, normal->len - at);
+    return rc < 0 ? rc : encode_normalized(e, normal->text, normal->len, &normal->trust);
 }
 
 static int encode_all(struct encoding *e, const char *text, size_t len, struct tsr_trust *trust)

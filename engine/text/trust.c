@@ -7,6 +7,7 @@ void tsr_trust_reset(struct tsr_trust *trust)
 {
     trust->n = 0;
     trust->at = 0;
+    trust->base = 0;
 }
 
 int tsr_trust_append(struct tsr_trust *trust, size_t end, bool trusted)
@@ -33,6 +34,8 @@ int tsr_trust_append(struct tsr_trust *trust, size_t end, bool trusted)
 bool tsr_trust_over(struct tsr_trust *trust, size_t begin, size_t end)
 {
     size_t i = trust->at;
+    begin += trust->base;
+    end += trust->base;
     while (i > 0 && trust->ranges[i - 1].end > begin)
         i--;
     while (i < trust->n && trust->ranges[i].end <= begin)

@@ -14,7 +14,8 @@ struct tsr_trust_range {
 struct tsr_trust {
     struct tsr_trust_range *ranges;
     size_t n, cap;
-    size_t at; /* the range that was looked at last: questions mostly ascend */
+    size_t at;   /* the range that was looked at last: questions mostly ascend */
+    size_t base; /* added to what is asked: the text in question is the part from there on */
 };
 
 void tsr_trust_reset(struct tsr_trust *trust);
