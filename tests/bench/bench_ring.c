@@ -38,7 +38,6 @@ enum { RING_BYTES = 64 << 10, MESSAGE_BYTES = 64, SAMPLES_MAX = 400000 };
 
 static int cpus[2] = {0, 1};
 static bool quick;
-static double bounce_p50_ns;
 static uint64_t samples[SAMPLES_MAX];
 
 /* What both processes see. */
@@ -88,19 +87,37 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static double report(const char *name, uint32_t count)
+static int by_number(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *values, size_t count)
+{
+    qsort(values, count, sizeof values[0], by_number);
+    return values[count / 2];
+}
+
+/* Percentiles of a round trip in ns. */
+struct figures {
+    double p50, p99, p999;
+};
+
+static struct figures figures_of(uint32_t count)
 {
     qsort(samples, count, sizeof samples[0], by_value);
-    double p50 = (double)samples[count / 2];
-    printf("%-22s round trip  p50 %8.0f ns  p99 %8.0f ns  p99.9 %8.0f ns", name, p50,
-           (double)samples[(uint64_t)count * 99 / 100],
-           (double)samples[(uint64_t)count * 999 / 1000]);
-    if (bounce_p50_ns > 0) {
-        printf("  %7.2fx of the line", p50 / bounce_p50_ns);
-    }
-    printf("\n");
-    fflush(stdout);
-    return p50;
+    return (struct figures){
+        .p50 = (double)samples[count / 2],
+        .p99 = (double)samples[(uint64_t)count * 99 / 100],
+        .p999 = (double)samples[(uint64_t)count * 999 / 1000],
+    };
+}
+
+static void print_figures(const char *name, struct figures f)
+{
+    printf("%-22s round trip  p50 %8.0f ns  p99 %8.0f ns  p99.9 %8.0f ns", name, f.p50, f.p99,
+           f.p999);
 }
 
 /* ---- Round trips: `serve` answers count times, `ask` does one round trip ---- */
@@ -345,7 +362,7 @@ static void futex_serve(void)
     tsr_bell_wake(&shared->futex[1]);
 }
 
-static double round_trips(const struct way *way)
+static struct figures round_trips(const struct way *way)
 {
     uint32_t count = quick ? way->count / 100 : way->count, warm = count / 10;
     fresh_shared();
@@ -374,7 +391,7 @@ static double round_trips(const struct way *way)
     }
     waitpid(pid, NULL, 0);
     fds_close();
-    return report(way->name, count);
+    return figures_of(count);
 }
 
 /* ---- The whole channel: the door, a 32-byte request, a 64-byte token ---- */
@@ -430,7 +447,7 @@ static void channel_engine(const char *path, uint32_t count)
     tsr_door_destroy(door, NULL);
 }
 
-static double channel_round_trips(uint32_t count)
+static struct figures channel_round_trips(uint32_t count)
 {
     uint32_t warm = count / 10;
     char directory[] = "/tmp/tessera-bench-XXXXXX", path[64];
@@ -479,12 +496,12 @@ static double channel_round_trips(uint32_t count)
     tsr_link_close(&link);
     waitpid(pid, NULL, 0);
     rmdir(directory);
-    return report("channel, checked", count);
+    return figures_of(count);
 }
 
 /* ---- One way ---- */
 
-enum { TRIES = 9 };
+enum { TRIES = 25 };
 
 static double ring_try(uint32_t batch, uint64_t count)
 {
@@ -523,12 +540,6 @@ static double ring_try(uint32_t batch, uint64_t count)
     return rate;
 }
 
-static int by_rate(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Tries are short, so that on a shared machine some see both CPUs whole; the median tells how it
  * was. */
 static double ring_one_way(uint32_t batch, uint64_t count)
@@ -537,10 +548,9 @@ static double ring_one_way(uint32_t batch, uint64_t count)
     for (int i = 0; i < TRIES; i++) {
         rates[i] = ring_try(batch, count);
     }
-    qsort(rates, TRIES, sizeof rates[0], by_rate);
+    double typical = median(rates, TRIES);
     printf("ring, batches of %-4u  one way    %8.2f M records/s  (best of %d: %.2f, %.2f GB/s)\n",
-           batch, rates[TRIES / 2], TRIES, rates[TRIES - 1],
-           rates[TRIES - 1] * MESSAGE_BYTES / 1e3);
+           batch, typical, TRIES, rates[TRIES - 1], rates[TRIES - 1] * MESSAGE_BYTES / 1e3);
     fflush(stdout);
     return rates[TRIES - 1];
 }
@@ -588,6 +598,45 @@ static const struct way ways[] = {
     {"tcp loopback", 20000, tcp_prepare, fds_start, fds_ask, fds_serve},
 };
 
+/* Line, ring and channel in turns: the host moves the CPUs about, and with them the line's figure,
+ * so each is held against the line of its own turn. Prints medians over the turns; returns the
+ * line's p50 and the ring's ratio. */
+static double polling_ways(double *ring_ratio)
+{
+    enum { TURNS = 11, COUNT = 40000, KINDS = 3 };
+    static const struct way line = {"", COUNT, NULL, line_start, line_ask, line_serve};
+    static const struct way ring = {"", COUNT, NULL, ring_start, ring_ask, ring_serve};
+    static const char *const names[KINDS] = {"cache line (limit)", "ring, 64-byte records",
+                                             "channel, checked"};
+    double p50[KINDS][TURNS], p99[KINDS][TURNS], p999[KINDS][TURNS], ratio[KINDS][TURNS];
+    for (int turn_index = 0; turn_index < TURNS; turn_index++) {
+        for (int kind = 0; kind < KINDS; kind++) {
+            struct figures f = kind == 0   ? round_trips(&line)
+                               : kind == 1 ? round_trips(&ring)
+                                           : channel_round_trips(quick ? COUNT / 100 : COUNT);
+            p50[kind][turn_index] = f.p50;
+            p99[kind][turn_index] = f.p99;
+            p999[kind][turn_index] = f.p999;
+            ratio[kind][turn_index] = f.p50 / p50[0][turn_index];
+        }
+    }
+    for (int kind = 0; kind < KINDS; kind++) {
+        struct figures f = {0};
+        double r = median(ratio[kind], TURNS);
+        f.p99 = median(p99[kind], TURNS);
+        f.p999 = median(p999[kind], TURNS);
+        f.p50 = median(p50[kind], TURNS);
+        print_figures(names[kind], f);
+        printf("  %7.2fx of the line (%.2f .. %.2f in %d turns)\n", r, ratio[kind][0],
+               ratio[kind][TURNS - 1], TURNS);
+        if (kind == 1) {
+            *ring_ratio = r;
+        }
+    }
+    fflush(stdout);
+    return p50[0][TURNS / 2];
+}
+
 int main(int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
@@ -610,29 +659,19 @@ int main(int argc, char **argv)
         die("mmap");
     }
     pin(0);
-    const struct way line = {"cache line (limit)", 400000, NULL, line_start, line_ask, line_serve};
-    const struct way ring = {
-        "ring, 64-byte records", 400000, NULL, ring_start, ring_ask, ring_serve};
     uint64_t begin = tsr_clock_ns();
     for (int i = 0; i < 1000; i++) {
         (void)tsr_clock_ns();
     }
     printf("two processes on CPUs %d and %d; reading the clock takes %.0f ns of each figure\n",
            cpus[0], cpus[1], (double)(tsr_clock_ns() - begin) / 1000);
-    /* A B A B: the machine drifts; each ring figure is held against the line measured next to it.
-     */
-    double ratio = 0;
-    for (int i = 0; i < 2; i++) {
-        bounce_p50_ns = 0;
-        bounce_p50_ns = round_trips(&line);
-        double p50 = round_trips(&ring);
-        ratio = i == 0 || p50 / bounce_p50_ns < ratio ? p50 / bounce_p50_ns : ratio;
-        channel_round_trips(quick ? 4000 : 400000);
-    }
+    double ratio, line_p50 = polling_ways(&ratio);
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
-        round_trips(&ways[i]);
+        struct figures f = round_trips(&ways[i]);
+        print_figures(ways[i].name, f);
+        printf("  %7.2fx of the line\n", f.p50 / line_p50);
     }
-    uint64_t count = quick ? 20000 : 2000000;
+    uint64_t count = quick ? 20000 : 200000;
     ring_one_way(1, count);
     double rate = ring_one_way(8, count);
     for (uint32_t batch = 32; batch <= 128; batch *= 4) {
