@@ -88,8 +88,8 @@ static_assert(sizeof(struct tsr_greet) == 256, "socket message layout");
 
 /* ---- The first page of each region ---- */
 
-#define TSR_REQUEST_MAGIC 0x5145525453534554u
-#define TSR_EVENT_MAGIC   0x544e455654535354u
+#define TSR_REQUEST_MAGIC 0x5145525453534554u /* "TESSTREQ" */
+#define TSR_EVENT_MAGIC   0x544e564553534554u /* "TESSEVNT" */
 
 enum { TSR_CTL_BYTES = 4096 }; /* the ring's data follows the control page and fills the region */
 
@@ -106,12 +106,10 @@ struct tsr_request_ctl {
     uint8_t unused[TSR_CTL_BYTES - 384];
 };
 
-/* What engine_sleep says in its low bits; the rest counts, so that a client can ring once a sleep.
- */
+/* What engine_sleep says in its low bits; the rest counts, so that a client rings once a sleep. */
 enum tsr_engine_sleep {
-    TSR_ENGINE_ASLEEP = 1, /* ring when a request is written */
-    TSR_ENGINE_STARVED =
-        2, /* with ASLEEP: ring also when events were read, the ring was too full */
+    TSR_ENGINE_ASLEEP = 1,  /* ring when a request is written */
+    TSR_ENGINE_STARVED = 2, /* with ASLEEP: ring also when the event ring was read empty */
     TSR_ENGINE_SLEEPS_STEP = 4,
 };
 
@@ -243,9 +241,9 @@ struct tsr_wire_bias {
  * uint32_t content_bytes, the role, the content; then uint32_t extra_bytes and, if not 0, a JSON
  * object with further variables for the template. Unaligned, packed, exactly payload_bytes long. */
 
-/* CONTINUE: the fixed part, then chunk_bytes of payload. CREDIT and CANCEL may stand between the parts.
- * A request that ends before its payload is whole needs no rest: CONTINUE of a request that is not live is
- * ignored. */
+/* CONTINUE: the fixed part, then chunk_bytes of payload. CREDIT and CANCEL may stand between the
+ * parts. A request that ends before its payload is whole needs no rest: CONTINUE of a request that
+ * is not live is ignored. */
 struct tsr_wire_continue {
     struct tsr_record record;
     uint64_t request;
