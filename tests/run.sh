@@ -31,13 +31,14 @@ give_back() { # what root built in a person's clone stays that person's
 }
 
 # read_ctest STAGE LOG SCREEN: a line of results for each test. What became of it stands only on CTest's screen, what it
-# printed only in its log: the last line is the reason of a skip, or the first hint of a failure.
+# printed only in its log: the last line is the reason of a skip, the first that looks like an error a hint of a failure.
 read_ctest() {
     awk -v OFS='\t' -v stage="$1" '
         FNR == NR && /^[0-9]+\/[0-9]+ Test: / { name = $3; inside = 0 }
         FNR == NR && /^Output:$/ { inside = 1; next }
         FNR == NR && /^<end of output>$/ { inside = 0 }
         FNR == NR && inside && NF && !/^-+$/ { last[name] = $0 }
+        FNR == NR && inside && /ERROR|error:|^failed:/ && !(name in first) { first[name] = $0 }
         FNR == NR && inside && /^\[  SKIPPED \] test_/ && !seen[name, $4]++ { print "case", stage, name, $4 }
         FNR == NR { next }
         / Test +#[0-9]+: / {
@@ -45,7 +46,7 @@ read_ctest() {
             reason = last[$1]
             if (/\*\*\*Skipped/) { sub(/^.*skipped: */, "", reason); print "skipped", stage, $1, reason }
             else if (/ Passed /) print "passed", stage, $1, ""
-            else print "failed", stage, $1, reason
+            else print "failed", stage, $1, $1 in first ? first[$1] : reason
         }
     ' "$2" "$3"
 }

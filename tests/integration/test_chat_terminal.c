@@ -196,8 +196,8 @@ static void test_chat_terminal_ctrl_c_stops_the_answer_not_the_program(void **st
     open_chat(many);
     expect("> ");
     type("find all large files\r");
-    expect("\r\n"); /* the echo of the line; what follows is the answer */
-    while (terminal.used < terminal.seen + 8) {
+    expect("large files"); /* the echo, perhaps twice; so much after it can only be the answer */
+    while (terminal.used < terminal.seen + 300) {
         assert_true(look(100));
     }
     type("\003");
