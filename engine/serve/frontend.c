@@ -321,6 +321,7 @@ static bool run_step(struct tsr_frontend *f, uint64_t now_ns)
             request->started_ns = now_ns;
         }
     }
+    flush(f); /* what was said so far does not wait for the step */
     f->exec.step(f->exec.ctx, step->spans, step->n_spans);
     tsr_sched_commit(f->sched);
     f->counts.steps++;

@@ -142,6 +142,7 @@ int tsr_harden_files(const struct tsr_harden_files *files, char *notes, size_t n
 {
     notes[0] = '\0';
     if (SANITIZED) {
+        snprintf(notes, notes_size, "built with sanitizers: files are not restricted");
         return 0;
     }
     long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
@@ -290,8 +291,7 @@ int tsr_harden_calls(char *notes, size_t notes_size, struct tsr_err *err)
 {
     notes[0] = '\0';
     if (SANITIZED) {
-        snprintf(notes, notes_size,
-                 "built with sanitizers: files and system calls are not restricted");
+        snprintf(notes, notes_size, "built with sanitizers: system calls are not restricted");
         return 0;
     }
     if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) < 0) {

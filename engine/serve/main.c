@@ -87,7 +87,8 @@ static int open_model(struct engine *e, struct tsr_err *err)
     if (rc < 0) {
         return rc;
     }
-    return tsr_textwork_create(&e->text, e->tokenizer, (size_t)e->options.payload_bytes_max, err);
+    return tsr_textwork_create(&e->text, e->tokenizer, e->model.program.vocab,
+                               (size_t)e->options.payload_bytes_max, err);
 }
 
 /* Opens the door while there is still the right to, and makes sure that its folder can be tidied

@@ -20,7 +20,7 @@ static char *token_text(const struct tsr_vocab *vocab, uint32_t id)
 }
 
 int tsr_textwork_create(struct tsr_textwork **out, const struct tsr_tokenizer *tokenizer,
-                        size_t payload_bytes, struct tsr_err *err)
+                        uint32_t ids_max, size_t payload_bytes, struct tsr_err *err)
 {
     *out = NULL;
     struct tsr_textwork *work = aligned_alloc(64, (sizeof *work + 63) & ~(size_t)63);
@@ -29,6 +29,7 @@ int tsr_textwork_create(struct tsr_textwork **out, const struct tsr_tokenizer *t
     }
     memset(work, 0, sizeof *work);
     work->tokenizer = tokenizer;
+    work->ids_max = ids_max;
     int rc = tsr_tokenizer_scratch_create(&work->scratch, tokenizer, payload_bytes, err);
     if (rc < 0) {
         goto fail;
@@ -164,6 +165,13 @@ void tsr_textwork_do(struct tsr_textwork *work, struct tsr_request *request)
     if (rc == -ENOBUFS) {
         tsr_err_set(&err, rc, "the prompt has more than %u tokens, which is all that one can have",
                     request->tokens_cap);
+    }
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        if (request->tokens[i] >= work->ids_max) {
+            rc = tsr_err_set(&err, -EINVAL,
+                             "token %zu of the prompt is %u of the tokenizer, but the model has %u",
+                             i, request->tokens[i], work->ids_max);
+        }
     }
     request->n_tokens = (uint32_t)n;
     request->code = rc < 0 ? code_of(rc) : TSR_CODE_OK;

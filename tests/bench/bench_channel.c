@@ -148,7 +148,7 @@ static pid_t start_engine(void)
 
 static void two_processes(void)
 {
-    static struct samples pick_up, accepted, seen, between;
+    static struct samples call, pick_up, accepted, seen, between;
     struct tessera *t = NULL;
     struct tessera_error err;
     struct tessera_event event;
@@ -177,6 +177,7 @@ static void two_processes(void)
         if (!tessera_submit_tokens(t, prompt, 16, &options, &err)) {
             die("submit", err.text);
         }
+        add(&call, tsr_clock_ns() - before);
         while (tessera_live(t) > 0) {
             if (tessera_poll(t, &event, &err) <= 0) {
                 continue;
@@ -197,6 +198,7 @@ static void two_processes(void)
     tessera_close(t);
     kill(pid, SIGTERM);
     waitpid(pid, NULL, 0);
+    print("the call of tessera_submit_tokens()", &call, "");
     print("submit to the engine's pick-up", &pick_up, "p50 5 us");
     print("submit to ACCEPTED in the client's hands", &accepted, "");
     print("token's publication to the client's eyes", &seen, "");

@@ -115,7 +115,7 @@ static inline void bench_open(struct bench *b, const struct tsr_door_policy *pol
     snprintf(b->dir, sizeof b->dir, "/tmp/tessera-unit-XXXXXX");
     assert_non_null(mkdtemp(b->dir));
     snprintf(b->path, sizeof b->path, "%s/e.sock", b->dir);
-    assert_int_equal(tsr_textwork_create(&b->text, b->tokenizer, 1 << 16, &err), 0);
+    assert_int_equal(tsr_textwork_create(&b->text, b->tokenizer, VOCAB, 1 << 16, &err), 0);
     if (tsr_door_open(&b->door, b->path, policy, &err) < 0) {
         fail_msg("%s", err.text);
     }

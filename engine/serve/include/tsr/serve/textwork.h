@@ -21,6 +21,7 @@ struct tsr_textwork {
     struct tsr_template_scratch *tmpl_scratch;
     struct tsr_template_message *messages; /* [TSR_WIRE_MESSAGES_MAX] */
     char *bos, *eos;                       /* NUL-terminated, NULL: none */
+    uint32_t ids_max;                      /* ids below this have an embedding */
 
     struct tsr_frontend *frontend;
     struct tsr_sleeper sleeper;
@@ -29,11 +30,12 @@ struct tsr_textwork {
     atomic_bool stop;
 };
 
-/* Parses the tokenizer's chat template where it has one (a template that is not supported is
- * logged, and chats are refused) and allocates for prompts of payload_bytes. tokenizer must outlive
- * it. -ENOMEM. */
+/* ids_max: columns of the model's logits; a prompt with another id is refused (files whose
+ * tokenizer has more tokens than the model exist). Parses the tokenizer's chat template where it
+ * has one (a template that is not supported is logged, and chats are refused) and allocates for
+ * prompts of payload_bytes. tokenizer must outlive it. -ENOMEM. */
 int tsr_textwork_create(struct tsr_textwork **work, const struct tsr_tokenizer *tokenizer,
-                        size_t payload_bytes, struct tsr_err *err);
+                        uint32_t ids_max, size_t payload_bytes, struct tsr_err *err);
 void tsr_textwork_destroy(struct tsr_textwork *work);
 
 /* Makes tokens of request->payload: request->tokens and n_tokens, or code and sentence. Any thread,
