@@ -22,19 +22,19 @@ static const uint64_t second = 1000000000;
 static int samplers_create(struct tsr_frontend *f, struct tsr_err *err)
 {
     uint32_t n = f->options.sched.sequences_max;
-    int rc = tsr_sampler_create(&f->sampler, f->options.logits_vocab, err);
-    f->samplers = calloc(n, sizeof *f->samplers);
-    f->samplers_free = calloc(n, sizeof *f->samplers_free);
-    if (rc == 0 && (!f->samplers || !f->samplers_free)) {
-        rc = tsr_err_set(err, -ENOMEM, "no memory for %u samplers", n);
+    f->samplers = calloc(n, sizeof(struct tsr_sampler_seq *));
+    f->samplers_free = calloc(n, sizeof(struct tsr_sampler_seq *));
+    if (!f->samplers || !f->samplers_free) {
+        return tsr_err_set(err, -ENOMEM, "no memory for %u samplers", n);
     }
-    for (; rc == 0 && f->n_samplers < n; f->n_samplers++) {
-        rc = tsr_sampler_seq_create(&f->samplers[f->n_samplers], f->options.logits_vocab,
+    int rc = tsr_sampler_create(&f->sampler, f->options.logits_vocab, err);
+    for (uint32_t i = 0; rc == 0 && i < n; i++) {
+        rc = tsr_sampler_seq_create(&f->samplers[i], f->options.logits_vocab,
                                     f->options.sched.context, err);
-        if (rc < 0) {
-            break;
+        if (rc == 0) {
+            f->n_samplers++;
+            f->samplers_free[f->n_samplers_free++] = f->samplers[i];
         }
-        f->samplers_free[f->n_samplers_free++] = f->samplers[f->n_samplers];
     }
     return rc;
 }
@@ -45,7 +45,7 @@ static int create(struct tsr_frontend **out, const struct tsr_frontend_options *
 {
     *out = NULL;
     size_t piece_max = tsr_detok_out_max(vocab);
-    size_t text_max = piece_max + 3 * (TSR_STOP_BYTES_MAX + 3);
+    size_t text_max = piece_max + 3 * ((size_t)TSR_STOP_BYTES_MAX + 3);
     if (sizeof(struct tsr_wire_token) + text_max > TSR_WIRE_RECORD_BYTES_MAX) {
         return tsr_err_set(err, -ENOTSUP,
                            "the vocabulary has a token of %u bytes, too long for an event's record",

@@ -1,6 +1,5 @@
 /* Preloaded into the engine by test_engine_quiet: counts calls of the allocator by thread class,
  * into a file that the test maps too. The program's first thread is the frontend. */
-#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdatomic.h>

@@ -78,8 +78,8 @@ struct tsr_sched_submit {
 };
 
 struct tsr_sched_ended {
-    uint32_t id; /* already free; named for the caller's books */
     uint64_t cookie;
+    uint32_t id; /* already free; named for the caller's books */
     enum tsr_sched_reason reason;
 };
 
