@@ -111,7 +111,8 @@ static void *trace(void *ctx)
         }
         nap_ms(1);
     }
-    for (uint32_t i = 0; i < t->tasks.n; i++) {
+    /* Where seizing was refused, there is nothing to wait for; the rest ends with this thread. */
+    for (uint32_t i = 0; i < t->tasks.n && !t->error; i++) {
         pid_t tid = t->tasks.tid[i];
         ptrace(PTRACE_INTERRUPT, tid, NULL, NULL);
         waitpid(tid, &status, __WALL);
