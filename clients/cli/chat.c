@@ -284,6 +284,11 @@ static char *read_message(struct chat *c)
 
 enum turn { TURN_ASK, TURN_NONE, TURN_LEAVE };
 
+static bool is_word(const char *text, size_t length, const char *word)
+{
+    return length == strlen(word) && !memcmp(text, word, length);
+}
+
 /* What to do with a message of the user: a command is done here. */
 static enum turn take_message(struct chat *c, const char *message)
 {
@@ -295,28 +300,27 @@ static enum turn take_message(struct chat *c, const char *message)
     }
     size_t length = strcspn(message, " \t\n");
     const char *rest = message + length + strspn(message + length, " \t\n");
-#define IS(name) (length == sizeof name - 1 && !memcmp(message, name, length))
-    if (IS("/exit") || IS("/quit")) {
+    if (is_word(message, length, "/exit") || is_word(message, length, "/quit")) {
         return TURN_LEAVE;
-    } else if (IS("/new")) {
+    } else if (is_word(message, length, "/new")) {
         forget(c, has_system(c));
         printf("A new conversation.\n\n");
-    } else if (IS("/system")) {
+    } else if (is_word(message, length, "/system")) {
         forget(c, 0);
         if (*rest) {
             say(c, "system", rest);
         }
         printf("A new conversation%s.\n\n", *rest ? ", with that system's message" : "");
-    } else if (IS("/retry")) {
+    } else if (is_word(message, length, "/retry")) {
         if (c->count && !strcmp(c->messages[c->count - 1].role, "assistant")) {
             forget(c, c->count - 1);
             return TURN_ASK;
         }
         printf("There is no answer yet.\n\n");
-    } else if (IS("/figures")) {
+    } else if (is_word(message, length, "/figures")) {
         c->figures = !c->figures;
         printf("Figures are %s.\n\n", c->figures ? "on" : "off");
-    } else if (IS("/help")) {
+    } else if (is_word(message, length, "/help")) {
         printf("%s\n", commands);
     } else {
         printf("There is no command %.*s; /help lists them. (A message that begins with / wants a "
@@ -324,7 +328,6 @@ static enum turn take_message(struct chat *c, const char *message)
                "before it.)\n\n",
                (int)length, message);
     }
-#undef IS
     return TURN_NONE;
 }
 

@@ -112,7 +112,7 @@ static void read_node(const char *root, struct tsr_topology *t, uint32_t id)
     };
     tsr_sysfs_keyed(root, path, key, &n->bytes_total);
 
-    uint32_t cpus[TSR_TOPOLOGY_CPUS_MAX];
+    uint32_t cpus[TSR_TOPOLOGY_CPUS_MAX] = {0};
     snprintf(path, sizeof path, "/sys/devices/system/node/node%u/cpulist", id);
     uint32_t count = read_list(root, cpus, TSR_TOPOLOGY_CPUS_MAX, path);
     for (uint32_t i = 0; i < count; i++) {
@@ -142,14 +142,14 @@ void tsr_topology_fill(const char *root, struct tsr_topology *t)
     for (uint32_t i = 0; i < t->n_cpus; i++) {
         struct tsr_topology_cpu *cpu = &t->cpus[i];
         char path[96];
-        uint32_t siblings[16];
+        uint32_t siblings[16] = {0};
         snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%u/topology/thread_siblings_list",
                  cpu->id);
         uint32_t n = read_list(root, siblings, 16, path);
         cpu->core = n ? siblings[0] : cpu->id;
     }
 
-    uint32_t list[TSR_TOPOLOGY_CPUS_MAX];
+    uint32_t list[TSR_TOPOLOGY_CPUS_MAX] = {0};
     t->n_isolated =
         read_list(root, list, TSR_TOPOLOGY_CPUS_MAX, "/sys/devices/system/cpu/isolated");
     for (uint32_t i = 0; i < t->n_isolated; i++) {
