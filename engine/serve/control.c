@@ -9,10 +9,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include <tsr/shm/bell.h>
 #include <tsr/shm/log.h>
 
-enum { EVENTS = 32, LOADING_MS = 200, LINES_A_SECOND = 8 };
+enum { EVENTS = 32, LOADING_MS = 200 };
 
 int tsr_control_create(struct tsr_control **out, struct tsr_door *door, uint32_t channels_max,
                        int signal_fd, struct tsr_err *err)
@@ -74,36 +73,12 @@ static void say_gone(struct tsr_control *control, uint32_t slot)
     }
 }
 
-/* Says why a channel is dropped, but does not let clients fill the log. */
-static void log_drop(struct tsr_control *control, const struct tsr_channel *channel)
-{
-    uint64_t now_ns = tsr_clock_ns();
-    if (now_ns - control->logged_since_ns >= 1000000000u) {
-        if (control->unlogged) {
-            tsr_log(TSR_LOG_WARN, "%u more channels were dropped", control->unlogged);
-        }
-        control->logged_since_ns = now_ns;
-        control->logged = control->unlogged = 0;
-    }
-    if (control->logged++ >= LINES_A_SECOND) {
-        control->unlogged++;
-        return;
-    }
-    const struct tsr_channel_peer *peer = tsr_channel_peer(channel);
-    tsr_log(TSR_LOG_WARN, "channel %llu of '%s' (pid %d, uid %u) is dropped: %s",
-            (unsigned long long)peer->id, peer->name, (int)peer->pid, peer->uid,
-            tsr_channel_why(channel));
-}
-
 static void hear_frontend(struct tsr_control *control)
 {
     struct tsr_lane_item item;
     while (control->frontend && tsr_lane_pop(&control->frontend->to_control, &item)) {
         struct tsr_control_slot *slot = &control->slots[item.index];
         if (item.kind == TSR_ITEM_DROP) {
-            if (!slot->gone_sent) {
-                log_drop(control, slot->channel);
-            }
             say_gone(control, item.index);
         } else if (item.kind == TSR_ITEM_RELEASED) {
             tsr_door_close(control->door, slot->channel,

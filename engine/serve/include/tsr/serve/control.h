@@ -2,7 +2,8 @@
  * signals.
  *
  * It owns the door. Channels that the door opens go to the frontend by a lane and come back by
- * another (frontend.h: OPENED, DROP, GONE, RELEASED); only then are they closed. */
+ * another (frontend.h: OPENED, DROP, GONE, RELEASED); only then are they closed; the door says why
+ * in the log (as often as a user may open channels, which the policy bounds). */
 #ifndef TSR_SERVE_CONTROL_H
 #define TSR_SERVE_CONTROL_H
 
@@ -37,10 +38,6 @@ struct tsr_control {
     struct tsr_wire_hello hello;
     atomic_bool stop;
     bool greets; /* the door has the hello */
-
-    /* Dropped channels, for the log: at most a few lines a second. */
-    uint64_t logged_since_ns;
-    uint32_t logged, unlogged;
 };
 
 /* door stays the caller's. channels_max: as the frontend's. signal_fd: a signalfd whose signals end
