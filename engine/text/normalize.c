@@ -38,6 +38,8 @@ static int reserve_text(struct tsr_normalize_scratch *s, size_t more)
 static int copy(struct tsr_normalize_scratch *s, const char *text, size_t at, size_t end,
                 struct tsr_trust *trust)
 {
+    if (at == end)
+        return 0;
     if (reserve_text(s, end - at) < 0)
         return -ENOMEM;
     memcpy(s->text + s->len, text + at, end - at);

@@ -102,7 +102,7 @@ int tsr_vocab_build_set(struct tsr_vocab_build *build, uint32_t id, const char *
             err, -EINVAL, "token id %u leaves a hole: the file has far fewer tokens than that", id);
     if (len > UINT32_MAX / 2 || build->pool_n + len > UINT32_MAX)
         return tsr_err_set(err, -EINVAL, "token %u: the texts of all tokens exceed 4 GiB", id);
-    if (build->pool_n + len > build->pool_cap) {
+    if (build->pool_n + len >= build->pool_cap) {
         size_t cap = (build->pool_n + len) * 2 + 4096;
         char *pool = realloc(build->pool, cap);
         if (!pool)

@@ -308,7 +308,8 @@ FILTER(unique)
     return out;
 }
 
-/* What map, select and their kin look at: nothing where the value is false, be it a sequence or not. */
+/* What map, select and their kin look at: nothing where the value is false, be it a sequence or
+ * not. */
 static const struct tsr_jseq *items_or_nothing(struct tsr_jrun *r, struct tsr_jvalue v)
 {
     static const struct tsr_jseq nothing = {.kind = TSR_JS_LIST};

@@ -91,17 +91,18 @@ GLOBAL(range)
         step = tsr_j_as_int(r, a[2], "range(): step");
     if (step == 0)
         tsr_j_fail(r, -EINVAL, "range() arg 3 must not be zero");
-    struct tsr_jvalue out = tsr_j_seq(r, TSR_JS_RANGE, 0);
-    for (int64_t i = start; step > 0 ? i < stop : i > stop;) {
-        if (out.seq->n == RANGE_MAX)
-            tsr_j_fail(r, -EINVAL,
-                       "Range too big. The sandbox blocks ranges larger than "
-                       "MAX_RANGE (%d).",
-                       RANGE_MAX);
-        tsr_j_append(r, out.seq, tsr_j_int(i));
-        if (__builtin_add_overflow(i, step, &i))
-            break;
-    }
+    bool any = step > 0 ? start < stop : start > stop;
+    uint64_t distance =
+        step > 0 ? (uint64_t)stop - (uint64_t)start : (uint64_t)start - (uint64_t)stop;
+    uint64_t by = step > 0 ? (uint64_t)step : 0 - (uint64_t)step;
+    uint64_t n = any ? (distance - 1) / by + 1 : 0;
+    if (n > RANGE_MAX)
+        tsr_j_fail(r, -EINVAL,
+                   "Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).",
+                   RANGE_MAX);
+    struct tsr_jvalue out = tsr_j_seq(r, TSR_JS_RANGE, (uint32_t)n);
+    for (uint64_t i = 0; i < n; i++)
+        tsr_j_append(r, out.seq, tsr_j_int((int64_t)((uint64_t)start + i * (uint64_t)step)));
     return out;
 }
 

@@ -420,6 +420,11 @@ struct tsr_jvalue tsr_j_slice(struct tsr_jrun *r, struct tsr_jvalue of, struct t
     }
     const struct tsr_jseq *items = string ? tsr_j_iterate(r, of) : of.seq;
     struct tsr_jvalue out = tsr_j_seq(r, items->kind, 0);
+    if (!string && by == 1) { /* sequences do not change: a part of one shares its items */
+        out.seq->n = out.seq->cap = begin < end ? (uint32_t)(end - begin) : 0;
+        out.seq->items = out.seq->n ? items->items + begin : NULL;
+        return out;
+    }
     if (by > n)
         by = n + 1;
     if (by < -n)
