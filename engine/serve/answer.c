@@ -168,7 +168,7 @@ static uint32_t aligned4(uint32_t bytes)
     return (bytes + 3u) & ~3u;
 }
 
-static bool say_token(struct tsr_frontend *f, struct tsr_request *r, uint64_t now_ns)
+static bool say_token(struct tsr_frontend *f, struct tsr_request *r)
 {
     const struct tsr_sampled *sampled = &r->sampled;
     uint32_t bytes = (uint32_t)sizeof(struct tsr_wire_token) + r->text_bytes;
@@ -189,7 +189,7 @@ static bool say_token(struct tsr_frontend *f, struct tsr_request *r, uint64_t no
     bool special = !r->token_only_text && sampled->id < f->vocab->n_tokens &&
                    (f->vocab->flags[sampled->id] & TSR_TOKEN_SPECIAL);
     event->request = r->id;
-    event->time_ns = now_ns;
+    event->time_ns = tsr_clock_ns();
     event->token = r->token_only_text ? 0 : sampled->id;
     event->logprob = sampled->logprob;
     event->index = r->token_only_text ? r->produced : r->produced - 1;
@@ -282,7 +282,7 @@ static void retry(struct tsr_frontend *f, struct tsr_request *r, uint64_t now_ns
     if ((r->owes & TSR_OWES_ACCEPTED) && say_accepted(f, r)) {
         settle(f, r, TSR_OWES_ACCEPTED);
     }
-    if (r->owes == TSR_OWES_TOKEN && say_token(f, r, now_ns)) {
+    if (r->owes == TSR_OWES_TOKEN && say_token(f, r)) {
         settle(f, r, TSR_OWES_TOKEN);
     }
     if (r->owes) {
@@ -408,7 +408,7 @@ static bool let_go(struct tsr_request *r)
 
 static void speak(struct tsr_frontend *f, struct tsr_request *r, uint64_t now_ns)
 {
-    if (r->owes || !say_token(f, r, now_ns)) {
+    if (r->owes || !say_token(f, r)) {
         owe(f, r, TSR_OWES_TOKEN, now_ns);
     }
 }

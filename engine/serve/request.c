@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,7 +61,8 @@ struct tsr_request *tsr_requests_take(struct tsr_requests *requests, struct tsr_
     requests->n_free--;
     uint32_t index = request->index;
     char *text = request->text;
-    memset(request, 0, sizeof *request);
+    memset(request, 0, offsetof(struct tsr_request, stop));
+    request->stop.hit = -1;
     request->stage = TSR_STAGE_ARRIVES;
     request->index = index;
     request->text = text;

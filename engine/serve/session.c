@@ -10,6 +10,7 @@
 #include <tsr/serve/answer.h>
 #include <tsr/serve/frontend.h>
 #include <tsr/serve/status.h>
+#include <tsr/shm/bell.h>
 
 static const uint64_t ms = 1000000;
 
@@ -398,7 +399,7 @@ uint32_t tsr_session_serve(struct tsr_frontend *f, struct tsr_session *s, uint32
         }
         switch (wire.type) {
         case TSR_REQ_SUBMIT:
-            on_submit(f, s, &wire, now_ns);
+            on_submit(f, s, &wire, tsr_clock_ns()); /* the moment of pick-up */
             break;
         case TSR_REQ_CONTINUE:
             on_continue(f, s, &wire, now_ns);

@@ -49,7 +49,6 @@ struct tsr_request {
     uint32_t credit; /* granted before the scheduler has it */
     uint64_t deadline_ns;
     struct tsr_sampling sampling; /* .bias points into run */
-    struct tsr_stop stop;
 
     /* Its memory: biases, then tokens [tokens_cap], then, until it is tokenized, the payload. A
      * payload of TSR_PAYLOAD_TOKENS is the tokens. */
@@ -60,7 +59,6 @@ struct tsr_request {
     uint32_t tokens_cap;
     uint32_t n_tokens; /* text: written */
     uint32_t code;     /* text: enum tsr_code, TSR_CODE_OK where the tokens are there */
-    char sentence[TSR_WIRE_SENTENCE_MAX]; /* text: with code */
 
     /* Its answer. */
     uint32_t seq;                    /* in the scheduler; TSR_SCHED_NONE: not there */
@@ -70,13 +68,17 @@ struct tsr_request {
     uint32_t listed;   /* TSR_STAGE_LISTS: ids sent */
     unsigned owes;     /* enum tsr_owes; 0: not in the list */
     bool token_only_text;
-    struct tsr_sampled sampled; /* of the token that it owes */
     uint32_t text_bytes;
     char *text;     /* [text_max] of that token */
     uint8_t reason; /* TSR_STAGE_ENDS: enum tsr_reason */
 
     uint64_t submitted_ns, started_ns, first_ns, last_ns, accepted_ns;
     uint64_t waits_ns; /* since when an event waits for room, or the payload for its next part */
+
+    /* Large, and not cleared with the rest: what is in it counts once it was set. */
+    struct tsr_stop stop;
+    struct tsr_sampled sampled;           /* of the token that it owes */
+    char sentence[TSR_WIRE_SENTENCE_MAX]; /* text: with code */
 };
 
 struct tsr_requests {
