@@ -136,7 +136,7 @@ static double weigh(struct tsr_candidate *c, uint32_t n, float max, float scale)
 static uint32_t gather_mass(struct tsr_sampler *s, const float *row, float max, float scale,
                             double mass)
 {
-    for (float nats = 6.0f; nats < 87.0f; nats *= 2.0f) {
+    for (float nats = 6.0f; nats < 87.0f; nats *= 1.5f) {
         uint32_t n = tsr_select_gather(row, s->vocab, s->row_max, max - nats / scale, s->top);
         if (weigh(s->top, n, max, scale) >= mass)
             return n;

@@ -22,12 +22,11 @@ struct tsr_candidate {
  * that loops over it become vector code, with the same result for each element. */
 static inline float tsr_exp_negative(float x)
 {
-    float clamped = x > -87.0f ? x : -87.0f;
-    /* n = round(x / ln 2) in the low bits of shifted; r = x - n ln 2 in two parts (Cody and Waite)
-     */
-    float shifted = clamped * 1.44269504f + 12582912.0f;
+    /* n = round(x / ln 2) in the low bits of shifted; r = x - n ln 2 in two parts (Cody and Waite).
+     * For an x far below this is nonsense, which the mask at the end removes. */
+    float shifted = x * 1.44269504f + 12582912.0f;
     float n = shifted - 12582912.0f;
-    float r = clamped - n * 0.693359375f;
+    float r = x - n * 0.693359375f;
     r = r + n * 2.12194440e-4f;
     float p = 1.9875691500e-4f; /* Cephes expf */
     p = p * r + 1.3981999507e-3f;
@@ -39,9 +38,9 @@ static inline float tsr_exp_negative(float x)
     uint32_t power, bits;
     memcpy(&power, &shifted, sizeof(power));
     memcpy(&bits, &p, sizeof(bits));
-    bits += power << 23;
+    bits = (bits + (power << 23)) & (0u - (uint32_t)(x > -87.0f)); /* no branch: vectors */
     memcpy(&p, &bits, sizeof(p));
-    return x > -87.0f ? p : 0.0f;
+    return p;
 }
 
 /* maxima[i] = the highest of block i of x[n] (the last may be short); NaN is never higher. The

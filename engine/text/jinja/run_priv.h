@@ -64,8 +64,10 @@ struct tsr_jseq {
 };
 
 /* What an undefined value stood for. */
+enum tsr_jundef_kind { TSR_JU_NAME, TSR_JU_ATTR, TSR_JU_ITEM, TSR_JU_UNSAFE, TSR_JU_TEXT };
+
 struct tsr_jundef {
-    enum { TSR_JU_NAME, TSR_JU_ATTR, TSR_JU_ITEM, TSR_JU_UNSAFE, TSR_JU_TEXT } kind;
+    enum tsr_jundef_kind kind;
     const char *of; /* the type of the value that lacks it */
     struct tsr_jtext name;
     int64_t index;
@@ -254,7 +256,7 @@ static inline bool tsr_j_is_seq(struct tsr_jvalue v, enum tsr_jseq_kind kind)
     return v.kind == TSR_JV_SEQ && v.seq->kind == kind;
 }
 
-struct tsr_jvalue tsr_j_undefined(struct tsr_jrun *r, int kind, const char *of,
+struct tsr_jvalue tsr_j_undefined(struct tsr_jrun *r, enum tsr_jundef_kind kind, const char *of,
                                   struct tsr_jtext name, int64_t index);
 /* The sentence that an undefined value raises. */
 _Noreturn void tsr_j_fail_undefined(struct tsr_jrun *r, struct tsr_jvalue v);

@@ -5,7 +5,7 @@
 
 #include "run_priv.h"
 
-struct tsr_jvalue tsr_j_undefined(struct tsr_jrun *r, int kind, const char *of,
+struct tsr_jvalue tsr_j_undefined(struct tsr_jrun *r, enum tsr_jundef_kind kind, const char *of,
                                   struct tsr_jtext name, int64_t index)
 {
     struct tsr_jundef *u = tsr_j_alloc(r, sizeof(*u));
