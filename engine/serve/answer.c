@@ -91,6 +91,12 @@ void tsr_answer_drop(struct tsr_frontend *f, struct tsr_request *r, uint64_t now
     tsr_requests_give(&f->requests, r);
 }
 
+/* 0 where `to` is a turn's time and `from` was taken within the turn. */
+static uint64_t between(uint64_t from, uint64_t to)
+{
+    return to > from ? to - from : 0;
+}
+
 void tsr_answer_done(struct tsr_frontend *f, struct tsr_request *r, enum tsr_reason reason,
                      enum tsr_code code, const char *sentence, uint64_t now_ns)
 {
@@ -102,8 +108,8 @@ void tsr_answer_done(struct tsr_frontend *f, struct tsr_request *r, enum tsr_rea
         .code = code,
         .prompt_tokens = r->accepted_ns || reason == TSR_REASON_TOKENIZED ? r->n_tokens : 0,
         .completion_tokens = r->produced,
-        .queue_ns = (started ? r->started_ns : now_ns) - r->submitted_ns,
-        .prefill_ns = started ? (spoke ? r->first_ns : now_ns) - r->started_ns : 0,
+        .queue_ns = between(r->submitted_ns, started ? r->started_ns : now_ns),
+        .prefill_ns = started ? between(r->started_ns, spoke ? r->first_ns : now_ns) : 0,
         .decode_ns = spoke ? r->last_ns - r->first_ns : 0,
         .time_ns = now_ns,
     };

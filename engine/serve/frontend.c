@@ -314,6 +314,7 @@ static bool run_step(struct tsr_frontend *f, uint64_t now_ns)
     if (step->n_spans == 0) {
         return false;
     }
+    now_ns = tsr_clock_ns();
     for (uint32_t i = 0; i < step->n_spans; i++) {
         struct tsr_request *request =
             &f->requests.slots[tsr_sched_cookie(f->sched, step->span_ids[i])];

@@ -242,7 +242,8 @@ static void on_submit(struct tsr_frontend *f, struct tsr_session *s,
     }
     const struct tsr_channel_peer *peer = tsr_channel_peer(s->channel);
     struct tsr_err err = {0};
-    r->submitted_ns = r->waits_ns = now_ns;
+    r->submitted_ns = tsr_clock_ns(); /* the moment, not the turn */
+    r->waits_ns = now_ns;
     r->tenant = submit->tenant ? submit->tenant : peer->uid;
     r->kind = submit->kind;
     r->priority = submit->priority < peer->priority_max ? submit->priority : peer->priority_max;
@@ -399,7 +400,7 @@ uint32_t tsr_session_serve(struct tsr_frontend *f, struct tsr_session *s, uint32
         }
         switch (wire.type) {
         case TSR_REQ_SUBMIT:
-            on_submit(f, s, &wire, tsr_clock_ns()); /* the moment of pick-up */
+            on_submit(f, s, &wire, now_ns);
             break;
         case TSR_REQ_CONTINUE:
             on_continue(f, s, &wire, now_ns);

@@ -21,7 +21,7 @@ static void put_request(const struct tsr_frontend *f, const struct tsr_request *
     *out = (struct tsr_wire_status_request){
         .request = named ? r->id : 0,
         .tenant = r->tenant,
-        .age_ns = now_ns - r->submitted_ns,
+        .age_ns = now_ns > r->submitted_ns ? now_ns - r->submitted_ns : 0,
         .state = state,
         .prompt_tokens = r->accepted_ns ? r->n_tokens : 0,
         .completion_tokens = r->produced,

@@ -44,6 +44,9 @@ static void want_done(struct bench *b, struct tsr_link *link, uint64_t id, enum 
     assert_int_equal(type, TSR_EV_DONE);
     assert_int_equal(ev.done.request, id);
     assert_int_equal(ev.done.reason, reason);
+    const uint64_t minute_ns = 60000ull * MS; /* none is below zero */
+    assert_true(ev.done.queue_ns < minute_ns && ev.done.prefill_ns < minute_ns &&
+                ev.done.decode_ns < minute_ns);
 }
 
 /* The whole answer to a prompt of tokens, as the made-up logits have it. */
