@@ -5,8 +5,9 @@
 enum { SORT_BELOW = 24 };
 
 /* The two passes over whole rows also exist with wider vectors, chosen at load time: the lanes are
- * fixed and AVX2 without FMA rounds as SSE2 does, so the results are the same. (Sanitizers
- * instrument the choosing function too early.) */
+ * fixed and AVX2 without FMA rounds as SSE2 does, so the results are the same. (Not under
+ * sanitizers, which instrument the choosing function too early, nor with clang 14, which does not
+ * link it.) */
 #if defined(__x86_64__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) &&                \
     !defined(__SANITIZE_THREAD__)
 #define WIDE __attribute__((target_clones("avx2", "default")))
