@@ -61,43 +61,44 @@ static void usage(const struct tsr_frontend *f, uid_t uid, uint64_t *bytes, uint
     }
 }
 
-/* Most tokens that the payload can become. */
+/* Most tokens that the payload can become; what does not fit is refused when it is known. */
 static uint32_t tokens_cap(const struct tsr_frontend *f, const struct tsr_wire_submit *submit)
 {
     uint32_t context = f->options.sched.context;
-    bool lists = submit->flags & TSR_SUBMIT_TOKENIZE;
+    uint64_t most = submit->payload_bytes + 2ull; /* a byte each, BOS and EOS */
     if (submit->kind == TSR_PAYLOAD_TOKENS) {
         return submit->payload_bytes / (uint32_t)sizeof(uint32_t);
     }
-    if (submit->kind == TSR_PAYLOAD_CHAT && !lists) {
-        return context; /* what the template adds is not known */
+    if (submit->flags & TSR_SUBMIT_TOKENIZE) {
+        /* A template adds what it likes; normalizing can make text longer, but hardly does. */
+        return (uint32_t)(submit->kind == TSR_PAYLOAD_CHAT ? most + 65536 : most + most / 8);
     }
-    /* Normalizing can make three bytes of one; a template adds what it likes. */
-    uint64_t most = 3ull * submit->payload_bytes + 2;
-    if (submit->kind == TSR_PAYLOAD_CHAT) {
-        most += 65536;
-    }
-    return !lists && most > context ? context : (uint32_t)most;
+    most *= 3; /* NFC at its worst */
+    return submit->kind == TSR_PAYLOAD_CHAT || most > context ? context : (uint32_t)most;
 }
+
+/* How a request's memory is laid out: biases, tokens, payload. */
+struct layout {
+    uint32_t tokens_cap;
+    uint64_t tokens_off, payload_off, bytes;
+};
 
 static uint64_t aligned(uint64_t bytes)
 {
     return (bytes + 63) & ~(uint64_t)63;
 }
 
-static void sampling_of(const struct tsr_wire_submit *submit, struct tsr_sampling *out)
+static struct layout layout_of(const struct tsr_frontend *f, const struct tsr_wire_submit *submit)
 {
-    tsr_sampling_init(out);
-    out->temperature = submit->temperature;
-    out->top_k = submit->top_k;
-    out->top_p = submit->top_p;
-    out->min_p = submit->min_p;
-    out->repetition_penalty = submit->repetition_penalty;
-    out->presence_penalty = submit->presence_penalty;
-    out->frequency_penalty = submit->frequency_penalty;
-    out->seed = submit->seed;
-    out->logprobs = submit->flags & TSR_SUBMIT_LOGPROBS;
-    out->top_logprobs = submit->top_logprobs;
+    struct layout l = {.tokens_cap = tokens_cap(f, submit)};
+    l.tokens_off = aligned(submit->bias_count * sizeof(struct tsr_wire_bias));
+    l.payload_off = l.tokens_off;
+    l.bytes = l.payload_off + submit->payload_bytes;
+    if (submit->kind != TSR_PAYLOAD_TOKENS) {
+        l.payload_off = l.tokens_off + aligned(l.tokens_cap * sizeof(uint32_t));
+        l.bytes = l.payload_off + submit->payload_bytes;
+    }
+    return l;
 }
 
 /* splitmix64 over a counter: the seeds that clients leave to the engine. */
@@ -136,28 +137,27 @@ static void complete(struct tsr_frontend *f, struct tsr_request *r, uint64_t now
     }
 }
 
-/* Copies a part of the payload; false where it names a token that the model does not have. */
-static bool copy_in(struct tsr_frontend *f, struct tsr_request *r, const uint8_t *chunk,
-                    uint32_t bytes, struct tsr_err *err)
+/* Copies a part of the payload; -EINVAL where it names a token that the model does not have. */
+static int copy_in(struct tsr_frontend *f, struct tsr_request *r, const uint8_t *chunk,
+                   uint32_t bytes, struct tsr_err *err)
 {
     memcpy(r->payload + r->payload_have, chunk, bytes);
     r->payload_have += bytes;
     if (r->kind != TSR_PAYLOAD_TOKENS) {
-        return true;
+        return 0;
     }
     for (; (r->n_tokens + 1) * sizeof(uint32_t) <= r->payload_have; r->n_tokens++) {
         if (r->tokens[r->n_tokens] >= f->options.logits_vocab) {
-            tsr_err_set(err, -EINVAL, "token %u of the prompt is %u; the vocabulary has %u",
-                        r->n_tokens, r->tokens[r->n_tokens], f->options.logits_vocab);
-            return false;
+            return tsr_err_set(err, -EINVAL, "token %u of the prompt is %u; the vocabulary has %u",
+                               r->n_tokens, r->tokens[r->n_tokens], f->options.logits_vocab);
         }
     }
-    return true;
+    return 0;
 }
 
 /* What can be refused before the request gets a slot. */
 static bool acceptable(struct tsr_frontend *f, struct tsr_session *s,
-                       const struct tsr_wire_submit *submit)
+                       const struct tsr_wire_submit *submit, uint64_t run_bytes)
 {
     const struct tsr_channel_peer *peer = tsr_channel_peer(s->channel);
     if (tsr_requests_find(&f->requests, s, submit->request)) {
@@ -191,21 +191,60 @@ static bool acceptable(struct tsr_frontend *f, struct tsr_session *s,
                submit->penalty_tokens);
         return false;
     }
-    uint64_t bytes;
-    uint32_t requests;
+    uint64_t bytes, all = (uint64_t)f->blocks.total * TSR_BLOCK_BYTES;
+    uint32_t requests, retry_ms = (uint32_t)(tsr_sched_retry_ns(f->sched) / ms);
     usage(f, peer->uid, &bytes, &requests);
-    if (!peer->tenants && requests >= f->requests.n - f->requests.n / 4) {
-        refuse(f, s, submit, TSR_CODE_BUSY, (uint32_t)(tsr_sched_retry_ns(f->sched) / ms),
-               "user %u has %u requests in the engine, as many as one may", peer->uid, requests);
+    if (run_bytes > all) {
+        refuse(f, s, submit, TSR_CODE_TOO_LARGE, 0,
+               "a prompt that needs %llu bytes of memory; there are %llu (--prompt-bytes)",
+               (unsigned long long)run_bytes, (unsigned long long)all);
         return false;
     }
-    if (bytes > (uint64_t)f->blocks.total * TSR_BLOCK_BYTES / 2) {
-        refuse(f, s, submit, TSR_CODE_BUSY, (uint32_t)(tsr_sched_retry_ns(f->sched) / ms),
+    if (bytes > 0 && bytes + run_bytes > all / 2) {
+        refuse(f, s, submit, TSR_CODE_BUSY, retry_ms,
                "user %u has prompts of %llu bytes in the engine, as many as one may", peer->uid,
                (unsigned long long)bytes);
         return false;
     }
+    if (!peer->tenants && requests >= f->requests.n - f->requests.n / 4) {
+        refuse(f, s, submit, TSR_CODE_BUSY, retry_ms,
+               "user %u has %u requests in the engine, as many as one may", peer->uid, requests);
+        return false;
+    }
     return true;
+}
+
+/* Everything that the SUBMIT says goes into the request; -EINVAL with a sentence. */
+static int fill(struct tsr_frontend *f, struct tsr_request *r, const struct tsr_wire_request *wire,
+                const struct layout *layout, struct tsr_err *err)
+{
+    const struct tsr_wire_submit *submit = wire->submit.fixed;
+    static_assert(sizeof(struct tsr_wire_bias) == sizeof(struct tsr_logit_bias) &&
+                      offsetof(struct tsr_wire_bias, bias) == offsetof(struct tsr_logit_bias, bias),
+                  "a bias is copied as it comes");
+    memcpy(r->run.base, wire->submit.bias, submit->bias_count * sizeof *wire->submit.bias);
+    r->tokens = (uint32_t *)(void *)(r->run.base + layout->tokens_off);
+    r->tokens_cap = layout->tokens_cap;
+    r->payload = r->run.base + layout->payload_off;
+    r->payload_bytes = submit->payload_bytes;
+
+    tsr_sampling_init(&r->sampling);
+    r->sampling.temperature = submit->temperature;
+    r->sampling.top_k = submit->top_k;
+    r->sampling.top_p = submit->top_p;
+    r->sampling.min_p = submit->min_p;
+    r->sampling.repetition_penalty = submit->repetition_penalty;
+    r->sampling.presence_penalty = submit->presence_penalty;
+    r->sampling.frequency_penalty = submit->frequency_penalty;
+    r->sampling.seed = submit->flags & TSR_SUBMIT_SEEDED ? submit->seed : draw_seed(f);
+    r->sampling.logprobs = submit->flags & TSR_SUBMIT_LOGPROBS;
+    r->sampling.top_logprobs = submit->top_logprobs;
+    r->sampling.n_bias = submit->bias_count;
+    r->sampling.bias = (const struct tsr_logit_bias *)(const void *)r->run.base;
+    int rc = tsr_sampling_check(&r->sampling, f->options.logits_vocab, err);
+    rc = rc ? rc : stops_of(wire, &r->stop, err);
+    tsr_detok_init(&r->detok, f->vocab, submit->flags & TSR_SUBMIT_SHOW_SPECIAL);
+    return rc ? rc : copy_in(f, r, wire->submit.chunk, submit->chunk_bytes, err);
 }
 
 static void on_submit(struct tsr_frontend *f, struct tsr_session *s,
@@ -219,7 +258,8 @@ static void on_submit(struct tsr_frontend *f, struct tsr_session *s,
         tsr_session_break(f, s, now_ns);
         return;
     }
-    if (!acceptable(f, s, submit)) {
+    const struct layout layout = layout_of(f, submit);
+    if (!acceptable(f, s, submit, layout.bytes)) {
         return;
     }
     uint32_t retry_ms = (uint32_t)(tsr_sched_retry_ns(f->sched) / ms);
@@ -250,45 +290,22 @@ static void on_submit(struct tsr_frontend *f, struct tsr_session *s,
     r->flags = submit->flags;
     r->tokens_max = submit->tokens_max;
     r->credit = submit->credit;
-    r->payload_bytes = submit->payload_bytes;
     uint64_t limit_ms = f->options.seconds_max * 1000ull;
     if (submit->deadline_ms && (!limit_ms || submit->deadline_ms < limit_ms)) {
         limit_ms = submit->deadline_ms;
     }
     r->deadline_ns = limit_ms ? now_ns + limit_ms * ms : 0;
-
-    uint64_t bias_bytes = aligned(submit->bias_count * sizeof *wire->submit.bias);
-    r->tokens_cap = tokens_cap(f, submit);
-    uint64_t token_bytes = aligned(r->tokens_cap * sizeof(uint32_t));
-    bool is_tokens = r->kind == TSR_PAYLOAD_TOKENS;
-    uint64_t bytes = bias_bytes + token_bytes + (is_tokens ? 0 : submit->payload_bytes);
-    if (!tsr_blocks_take(&f->blocks, bytes, &r->run)) {
+    if (!tsr_blocks_take(&f->blocks, layout.bytes, &r->run)) {
         tsr_answer_error(f, r, TSR_CODE_BUSY, retry_ms, now_ns,
                          "no room for a prompt of %u bytes: others are in flight",
                          submit->payload_bytes);
         goto passed_over;
     }
     s->bytes += (uint64_t)r->run.n * TSR_BLOCK_BYTES;
-    static_assert(sizeof(struct tsr_wire_bias) == sizeof(struct tsr_logit_bias) &&
-                      offsetof(struct tsr_wire_bias, bias) == offsetof(struct tsr_logit_bias, bias),
-                  "a bias is copied as it comes");
-    memcpy(r->run.base, wire->submit.bias, submit->bias_count * sizeof *wire->submit.bias);
-    r->tokens = (uint32_t *)(void *)(r->run.base + bias_bytes);
-    r->payload = r->run.base + bias_bytes + (is_tokens ? 0 : token_bytes);
-
-    sampling_of(submit, &r->sampling);
-    r->sampling.n_bias = submit->bias_count;
-    r->sampling.bias = (const struct tsr_logit_bias *)(const void *)r->run.base;
-    if (!(submit->flags & TSR_SUBMIT_SEEDED)) {
-        r->sampling.seed = draw_seed(f);
-    }
-    if (tsr_sampling_check(&r->sampling, f->options.logits_vocab, &err) < 0 ||
-        stops_of(wire, &r->stop, &err) < 0 ||
-        !copy_in(f, r, wire->submit.chunk, submit->chunk_bytes, &err)) {
+    if (fill(f, r, wire, &layout, &err) < 0) {
         tsr_answer_error(f, r, TSR_CODE_INVALID, 0, now_ns, "%s", err.text);
         goto passed_over;
     }
-    tsr_detok_init(&r->detok, f->vocab, submit->flags & TSR_SUBMIT_SHOW_SPECIAL);
     if (r->payload_have == r->payload_bytes) {
         complete(f, r, now_ns);
     } else {
@@ -321,7 +338,7 @@ static void on_continue(struct tsr_frontend *f, struct tsr_session *s,
     }
     struct tsr_err err = {0};
     r->waits_ns = now_ns;
-    if (!copy_in(f, r, wire->cont.chunk, cont->chunk_bytes, &err)) {
+    if (copy_in(f, r, wire->cont.chunk, cont->chunk_bytes, &err) < 0) {
         s->skip_id = r->id;
         tsr_answer_error(f, r, TSR_CODE_INVALID, 0, now_ns, "%s", err.text);
         return;
