@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -119,6 +120,21 @@ static void type(const char *keys)
     assert_int_equal(write(terminal.fd, keys, strlen(keys)), strlen(keys));
 }
 
+static bool look(int timeout_ms);
+
+/* Types at the prompt: the editor takes the terminal over only after it has shown it, and until
+ * then the kernel would act on what is typed. */
+static void type_line(const char *keys)
+{
+    struct termios mode = {.c_lflag = ICANON};
+    for (int i = 0; i < PATIENCE_MS / 10 && (mode.c_lflag & ICANON); i++) {
+        assert_int_equal(tcgetattr(terminal.fd, &mode), 0);
+        look(10);
+    }
+    assert_false(mode.c_lflag & ICANON);
+    type(keys);
+}
+
 /* Reads what the terminal shows now; false at its end. */
 static bool look(int timeout_ms)
 {
@@ -154,20 +170,24 @@ static void expect(const char *text)
     }
 }
 
+/* Waits for the chat to end by itself: its exit code, or 128 + the signal that ended it. */
 static int close_chat(void)
 {
-    while (look(1000)) {
-        int status;
-        if (waitpid(terminal.pid, &status, WNOHANG) == terminal.pid) {
-            close(terminal.fd);
-            return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-        }
-    }
     int status = 0;
-    waitpid(terminal.pid, &status, 0);
+    for (int waited_ms = 0; waitpid(terminal.pid, &status, WNOHANG) == 0; waited_ms += 50) {
+        if (waited_ms > PATIENCE_MS) {
+            kill(terminal.pid, SIGKILL);
+        }
+        look(50);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
     close(terminal.fd);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
+
+/* The prompt after an answer or a command, which end in an empty line: nothing that is typed echoes
+ * as this. */
+static const char PROMPT[] = "\r\n\r\n> ";
 
 static void test_chat_terminal_answers_and_leaves(void **state)
 {
@@ -175,16 +195,16 @@ static void test_chat_terminal_answers_and_leaves(void **state)
     static const char *const few[] = {"--tokens", "16", "--figures", NULL};
     open_chat(few);
     expect("Ctrl-D leaves");
-    expect("> ");
-    type("list files\r");
+    expect(PROMPT);
+    type_line("list files\r");
     expect("tokens/s");
-    expect("> ");
-    type("/figures\r");
+    expect(PROMPT);
+    type_line("/figures\r");
     expect("off");
-    type("/nonsense\r");
+    type_line("/nonsense\r");
     expect("no command /nonsense");
-    expect("> ");
-    type("\004");
+    expect(PROMPT);
+    type_line("\004");
     assert_int_equal(close_chat(), 0);
 }
 
@@ -194,19 +214,19 @@ static void test_chat_terminal_ctrl_c_stops_the_answer_not_the_program(void **st
     /* Token 2 ends the small model's turns: without it, an answer is as long as its limit. */
     static const char *const many[] = {"--bias", "2=-100", "--tokens", "1500", NULL};
     open_chat(many);
-    expect("> ");
-    type("find all large files\r");
+    expect(PROMPT);
+    type_line("find all large files\r");
     expect("large files"); /* the echo, perhaps twice; so much after it can only be the answer */
     while (terminal.used < terminal.seen + 300) {
         assert_true(look(100));
     }
     type("\003");
     expect("(stopped)");
-    expect("> ");
-    type("half a line\003"); /* now it throws the line away */
+    expect(PROMPT);
+    type_line("half a line\003"); /* now it throws the line away */
     expect("^C");
     expect("> ");
-    type("/exit\r");
+    type_line("/exit\r");
     assert_int_equal(close_chat(), 0);
 }
 
@@ -215,11 +235,11 @@ static void test_chat_terminal_keeps_history_to_oneself(void **state)
     (void)state;
     static const char *const few[] = {"--tokens", "4", "--figures", NULL};
     open_chat(few);
-    expect("> ");
-    type("show disk usage\r");
+    expect(PROMPT);
+    type_line("show disk usage\r");
     expect("tokens/s"); /* the answer is over: an end of file typed into it would be lost */
-    expect("> ");
-    type("\004");
+    expect(PROMPT);
+    type_line("\004");
     assert_int_equal(close_chat(), 0);
 
     char path[128];
@@ -229,12 +249,13 @@ static void test_chat_terminal_keeps_history_to_oneself(void **state)
     assert_int_equal(st.st_mode & 077, 0);
 
     open_chat(few);
-    expect("> ");
-    type("\033[A"); /* the line before */
+    expect(PROMPT);
+    type_line("\033[A"); /* the line before */
     expect("show disk usage");
-    type("\003");
+    type_line("\003");
+    expect("^C");
     expect("> ");
-    type("\004");
+    type_line("\004");
     assert_int_equal(close_chat(), 0);
 }
 
