@@ -9,7 +9,8 @@
 
 #include <tsr/kv/kv.h>
 
-static const struct tsr_kv_shape shape = {.layers = 2, .kv_heads = 3, .head_dim = 16, .element_bytes = 2};
+static const struct tsr_kv_shape shape = {
+    .layers = 2, .kv_heads = 3, .head_dim = 16, .element_bytes = 2};
 
 static void test_kv_refuses_less_than_a_page(void **unused)
 {
