@@ -225,7 +225,9 @@ static char *read_line(struct chat *c)
     if (!c->el) {
         char *line = NULL;
         size_t capacity = 0;
+        cli_interrupts_release();
         ssize_t n = getline(&line, &capacity, stdin);
+        cli_interrupts_catch();
         if (n < 0) {
             free(line);
             return NULL;

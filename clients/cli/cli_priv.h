@@ -147,8 +147,9 @@ int cli_fail(const struct tessera_error *err);
 
 uint64_t cli_now_ns(void); /* CLOCK_MONOTONIC, as the engine's times */
 
-/* Counts Ctrl-C from here on instead of dying of it. */
+/* Counts Ctrl-C from here on instead of dying of it; and dies of it again. */
 void cli_interrupts_catch(void);
+void cli_interrupts_release(void);
 extern volatile sig_atomic_t cli_interrupts;
 
 /* Writes text; to a terminal without what would steer it (escape sequences and other control

@@ -21,13 +21,24 @@ static void on_interrupt(int signal)
     cli_interrupts = cli_interrupts + 1;
 }
 
+/* Restarting, since stdio loses what an interrupted write had not yet written. */
+static void handle_interrupt(void (*handler)(int))
+{
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART}, before;
+    /* Ignored: a script's background job, to be left running. */
+    if (sigaction(SIGINT, NULL, &before) == 0 && before.sa_handler != SIG_IGN) {
+        sigaction(SIGINT, &action, NULL);
+    }
+}
+
 void cli_interrupts_catch(void)
 {
-    struct sigaction action = {.sa_handler = on_interrupt}, before;
-    if (sigaction(SIGINT, NULL, &before) == 0 && before.sa_handler != SIG_IGN) {
-        sigaction(SIGINT, &action,
-                  NULL); /* ignored: a script's background job, to be left running */
-    }
+    handle_interrupt(on_interrupt);
+}
+
+void cli_interrupts_release(void)
+{
+    handle_interrupt(SIG_DFL);
 }
 
 static const char REPLACEMENT[] = "\xef\xbf\xbd"; /* U+FFFD */
