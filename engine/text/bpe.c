@@ -250,7 +250,6 @@ static size_t merge_long(const struct tsr_bpe *bpe, struct tsr_bpe_scratch *s, c
         s->heap[0] = s->heap[--heap_n];
         if (heap_n)
             sift_down(s->heap, heap_n, 0);
-        s->operations++;
         uint32_t right = s->id[at] == TSR_TOKEN_NONE ? NOWHERE : s->next[at];
         if (right == NOWHERE)
             continue;

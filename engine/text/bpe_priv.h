@@ -47,7 +47,6 @@ struct tsr_bpe_scratch {
     size_t cap;                   /* symbols that the arrays hold */
     uint32_t *id, *prev, *next;   /* [cap] */
     uint64_t *heap;               /* [3 * cap] rank << 32 | position of the left symbol */
-    uint64_t operations;          /* heap entries handled, for tests of the growth */
 };
 
 /* Finds the byte tokens; vocab and hash must stay where they are. n_merges: how many tsr_bpe_add()

@@ -218,8 +218,11 @@ static void test_smollm2_encodes_its_prompts(void **state)
     struct stat st;
     snprintf(path, sizeof(path), "%s/models/SmolLM2-135M-Instruct.Q4_1.gguf",
              source ? source : ".");
-    if (!model && stat(path, &st) == 0)
+    bool given = model && *model;
+    if (!given && stat(path, &st) == 0)
         model = path;
+    else if (!given)
+        model = NULL;
     if (!model) {
         printf("skipped: no %s (set TESSERA_MODEL to the file)\n", path);
         skip();

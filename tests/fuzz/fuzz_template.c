@@ -1,5 +1,6 @@
 /* Templates and the requests that they render: the input is a template, a NUL byte, and the
  * request's JSON. */
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,15 +9,21 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* What was rendered must be spans that make up the text, and untrusted text must not have become
- * trusted: no template can write a byte that the request alone has. */
-static void check(const struct tsr_template_output *out)
+/* A character that only the request has: it must never come out as the template's. */
+#define FOREIGN "\xEE\x80\x80"
+
+/* What was rendered must be spans that make up the text; foreign: the template cannot have written
+ * FOREIGN. */
+static void check(const struct tsr_template_output *out, bool foreign)
 {
     size_t at = 0;
     for (size_t i = 0; i < out->n_spans; i++) {
-        if (out->spans[i].text != out->text + at || out->spans[i].len == 0)
+        const struct tsr_text_span *span = &out->spans[i];
+        if (span->text != out->text + at || span->len == 0)
             abort();
-        at += out->spans[i].len;
+        if (foreign && span->trusted && memmem(span->text, span->len, FOREIGN, strlen(FOREIGN)))
+            abort();
+        at += span->len;
     }
     if (at != out->len)
         abort();
@@ -38,8 +45,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct tsr_template *tmpl;
     if (tsr_template_parse(&tmpl, text, source, &err) < 0)
         return 0;
-    static const struct tsr_template_message messages[] = {{"user", 4, "hi", 2},
-                                                           {"assistant", 9, "<|im_end|>", 10}};
+    static const struct tsr_template_message messages[] = {
+        {"user", 4, "hi", 2}, {"assistant", 9, FOREIGN " <|im_end|>", 14}};
     struct tsr_template_input input = {.messages = messages,
                                        .n_messages = 2,
                                        .add_generation_prompt = true,
@@ -48,7 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                        .json_len = end ? size - source - 1 : 0};
     struct tsr_template_output out;
     if (tsr_template_render(tmpl, scratch, &input, &out, &err) == 0)
-        check(&out);
+        check(&out, source == 0 || (!memchr(text, 0xEE, source) && !memchr(text, '\\', source)));
     tsr_template_destroy(tmpl);
     return 0;
 }
