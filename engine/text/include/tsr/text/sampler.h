@@ -59,7 +59,7 @@ void tsr_sampler_seq_destroy(struct tsr_sampler_seq *seq);
 int tsr_sampler_seq_begin(struct tsr_sampler_seq *seq, const struct tsr_sampling *sampling,
                           struct tsr_err *err);
 
-/* Counts prompt tokens for the penalties (does nothing where none is asked for). May be called in
+/* Counts prompt tokens for repetition_penalty (does nothing where that is 1). May be called in
  * chunks. Ids must be below vocab. */
 void tsr_sampler_seq_prompt(struct tsr_sampler_seq *seq, const uint32_t *ids, uint32_t n);
 

@@ -4,12 +4,11 @@
  * has its own scratch, which owns all memory that rendering uses. It behaves as Jinja2's sandbox
  * does under Hugging Face transformers: trim_blocks, lstrip_blocks, loop controls, raise_exception,
  * strftime_now, tojson, {% generation %}. What is not supported is an error that names line and
- * construct, never a wrong prompt.
+ * construct, never a wrong prompt. Parsing and rendering need up to 256 KiB of stack.
  *
  * Every character carries a mark: did it come from the request, or from the template? The spans of
  * the result say so, and tsr_tokenizer_encode() recognises special tokens only in what the template
- * wrote: a message that contains
- * <|im_end|> does not end its turn. */
+ * wrote: a message that contains <|im_end|> does not end its turn. */
 #ifndef TSR_TEXT_TEMPLATE_H
 #define TSR_TEXT_TEMPLATE_H
 
@@ -33,8 +32,7 @@ int tsr_template_parse(struct tsr_template **out, const char *source, size_t len
 void tsr_template_destroy(struct tsr_template *tmpl);
 
 struct tsr_template_limits {
-    size_t
-        memory_bytes; /* of values while rendering; allocated with the scratch, touched as needed */
+    size_t memory_bytes; /* of values; allocated with the scratch, touched as needed */
     size_t output_bytes; /* of the result */
     uint64_t steps;      /* expressions evaluated, iterations, and bytes handled by filters */
     uint32_t depth;      /* nesting of expressions, macros and values */
