@@ -120,21 +120,6 @@ static void type(const char *keys)
     assert_int_equal(write(terminal.fd, keys, strlen(keys)), strlen(keys));
 }
 
-static bool look(int timeout_ms);
-
-/* Types at the prompt: the editor takes the terminal over only after it has shown it, and until
- * then the kernel would act on what is typed. */
-static void type_line(const char *keys)
-{
-    struct termios mode = {.c_lflag = ICANON};
-    for (int i = 0; i < PATIENCE_MS / 10 && (mode.c_lflag & ICANON); i++) {
-        assert_int_equal(tcgetattr(terminal.fd, &mode), 0);
-        look(10);
-    }
-    assert_false(mode.c_lflag & ICANON);
-    type(keys);
-}
-
 /* Reads what the terminal shows now; false at its end. */
 static bool look(int timeout_ms)
 {
@@ -149,6 +134,19 @@ static bool look(int timeout_ms)
         terminal.shown[terminal.used] = '\0';
     }
     return n > 0 || (n < 0 && errno == EAGAIN);
+}
+
+/* Types at the prompt: the editor takes the terminal over only after it has shown it, and until
+ * then the kernel would act on what is typed. */
+static void type_line(const char *keys)
+{
+    struct termios mode = {.c_lflag = ICANON};
+    for (int i = 0; i < PATIENCE_MS / 10 && (mode.c_lflag & ICANON); i++) {
+        assert_int_equal(tcgetattr(terminal.fd, &mode), 0);
+        look(10);
+    }
+    assert_false(mode.c_lflag & ICANON);
+    type(keys);
 }
 
 /* Waits until text appears after what was expected before. */
