@@ -1,5 +1,4 @@
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,22 +22,6 @@ static bool keep_text(struct cli_answer *answer, size_t *capacity, const char *t
     answer->text_bytes += bytes;
     answer->text[answer->text_bytes] = '\0';
     return true;
-}
-
-/* Writes a token's text at once. Ctrl-C waits meanwhile: a write that it cut short would lose text,
- * and read as a terminal that is gone. fflush()'s result. */
-static int show(FILE *out, const struct tessera_event *event)
-{
-    sigset_t interrupt, before;
-    sigemptyset(&interrupt);
-    sigaddset(&interrupt, SIGINT);
-    sigprocmask(SIG_BLOCK, &interrupt, &before);
-    cli_write_text(out, event->text, event->text_bytes);
-    int rc = fflush(out);
-    int error = errno;
-    sigprocmask(SIG_SETMASK, &before, NULL);
-    errno = error;
-    return rc;
 }
 
 /* The exit code of a request's last event, and what is to be said about it. */
@@ -101,7 +84,10 @@ int cli_answer_stream(struct tessera *t, uint64_t id, uint64_t submit_ns, FILE *
                 answer->first_ns = cli_now_ns() - submit_ns;
             }
             answer->tokens += event.has_token != 0;
-            if (out && show(out, &event) != 0) {
+            if (out) {
+                cli_write_text(out, event.text, event.text_bytes);
+            }
+            if (out && fflush(out) != 0) {
                 fprintf(stderr, "tessera: the answer cannot be written: %s\n", strerror(errno));
                 return CLI_FAILED;
             }
