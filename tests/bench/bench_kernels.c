@@ -109,7 +109,7 @@ int main(int argc, char **argv)
         }
     }
     printf("kernels: %s, %d inputs\n", k->name, COLS);
-    for (int f = 0; f < TSR_FORMAT_COUNT; f++) {
+    for (enum tsr_format f = 0; f < TSR_FORMAT_COUNT; f++) {
         size_t panel = tsr_panel_bytes(f, COLS);
         uint32_t panels = (uint32_t)(bytes / panel), batch = 64;
         double gbs = 0, limit = 0, cached = 0, rate[4] = {0}, top = 0;
