@@ -247,8 +247,9 @@ static int fill(struct tsr_frontend *f, struct tsr_request *r, const struct tsr_
     return rc ? rc : copy_in(f, r, wire->submit.chunk, submit->chunk_bytes, err);
 }
 
+/* now_ns: of the turn; picked_ns: when the record had been read. */
 static void on_submit(struct tsr_frontend *f, struct tsr_session *s,
-                      const struct tsr_wire_request *wire, uint64_t now_ns)
+                      const struct tsr_wire_request *wire, uint64_t now_ns, uint64_t picked_ns)
 {
     const struct tsr_wire_submit *submit = wire->submit.fixed;
     s->skip_id = 0;
@@ -282,7 +283,7 @@ static void on_submit(struct tsr_frontend *f, struct tsr_session *s,
     }
     const struct tsr_channel_peer *peer = tsr_channel_peer(s->channel);
     struct tsr_err err = {0};
-    r->submitted_ns = tsr_clock_ns(); /* the moment, not the turn */
+    r->submitted_ns = picked_ns;
     r->waits_ns = now_ns;
     r->tenant = submit->tenant ? submit->tenant : peer->uid;
     r->kind = submit->kind;
@@ -417,7 +418,7 @@ uint32_t tsr_session_serve(struct tsr_frontend *f, struct tsr_session *s, uint32
         }
         switch (wire.type) {
         case TSR_REQ_SUBMIT:
-            on_submit(f, s, &wire, now_ns);
+            on_submit(f, s, &wire, now_ns, tsr_clock_ns());
             break;
         case TSR_REQ_CONTINUE:
             on_continue(f, s, &wire, now_ns);
