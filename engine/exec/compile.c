@@ -25,8 +25,17 @@ static enum tsr_format choose_format(enum tsr_weights weights, enum tsr_dtype dt
 
 static bool reads(const struct tsr_op *op, uint16_t buffer)
 {
-    bool accumulates = op->kind == TSR_OP_MATMUL && op->matmul.accumulate;
+    bool accumulates = (op->kind == TSR_OP_MATMUL && op->matmul.accumulate) ||
+                       (op->kind == TSR_OP_NORM && op->norm.accumulate);
     return (op->kind != TSR_OP_EMBED && op->in == buffer) || (accumulates && op->out == buffer);
+}
+
+/* Whether op, which does not read `buffer`, writes all its columns. */
+static bool fills(const struct tsr_program *p, const struct tsr_op *op, uint16_t buffer)
+{
+    bool one = op->kind == TSR_OP_MATMUL && op->matmul.n_parts == 1 &&
+               p->weights[op->matmul.parts[0].weight].rows == p->buffer_width[buffer];
+    return op->out == buffer && (op->kind == TSR_OP_NORM || one);
 }
 
 /* Whether nothing reads `buffer` from operation `from` on before it is written again. */
@@ -36,7 +45,7 @@ static bool is_dead(const struct tsr_program *p, uint32_t from, uint16_t buffer)
         if (reads(&p->ops[i], buffer)) {
             return false;
         }
-        if (p->ops[i].out == buffer && p->ops[i].kind == TSR_OP_NORM) {
+        if (fills(p, &p->ops[i], buffer)) {
             return true;
         }
     }
@@ -45,8 +54,8 @@ static bool is_dead(const struct tsr_program *p, uint32_t from, uint16_t buffer)
 
 static bool is_whole_norm(const struct tsr_program *p, const struct tsr_op *op)
 {
-    return op->kind == TSR_OP_NORM && op->norm.col == 0 && op->norm.groups == 1 &&
-           op->norm.group == p->buffer_width[op->in];
+    return op->kind == TSR_OP_NORM && !op->norm.accumulate && op->norm.col == 0 &&
+           op->norm.groups == 1 && op->norm.group == p->buffer_width[op->in];
 }
 
 static int compile_matmul(struct tsr_exec *exec, struct exec_op *x, struct tsr_err *err)
@@ -203,6 +212,7 @@ int tsr_exec_compile(struct tsr_exec *exec, const struct tsr_program *program, s
         m->cols = (uint32_t)w->cols;
         m->panels = (m->rows + TSR_PANEL_ROWS - 1) / TSR_PANEL_ROWS;
         m->panel_bytes = tsr_panel_bytes(m->format, m->cols);
+        m->unit = w->unit;
     }
     for (uint32_t i = 0; i < program->n_ops;) {
         int rc = compile_op(exec, &i, err);
@@ -219,6 +229,7 @@ uint64_t tsr_exec_weight_bytes(const struct tsr_exec *exec)
     for (uint32_t i = 0; i < exec->program.n_weights; i++) {
         const struct exec_matrix *m = &exec->matrices[i];
         bytes += ((uint64_t)m->panels * m->panel_bytes + 63) / 64 * 64;
+        bytes += m->unit ? (uint64_t)m->panels * TSR_PANEL_ROWS * sizeof *m->factor : 0;
     }
     return bytes;
 }
@@ -234,6 +245,12 @@ uint32_t tsr_exec_cols_max(const struct tsr_exec *exec)
     uint32_t most = 0;
     for (uint32_t i = 0; i < exec->program.n_weights; i++) {
         most = exec->matrices[i].cols > most ? exec->matrices[i].cols : most;
+    }
+    for (uint32_t i = 0; i < exec->program.n_ops; i++) { /* what a norm adds goes through acts.f */
+        const struct tsr_op *op = &exec->program.ops[i];
+        if (op->kind == TSR_OP_NORM && op->norm.accumulate) {
+            most = op->norm.group > most ? op->norm.group : most;
+        }
     }
     return tsr_exec_act_cols(most);
 }

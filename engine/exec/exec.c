@@ -29,6 +29,13 @@ static int adopt(struct tsr_exec *exec, const struct tsr_program *from, struct t
                 return tsr_err_set(err, -ENOMEM, "no memory for the program");
             }
             op->norm.vector = memcpy(vector, op->norm.vector, op->norm.group * sizeof *vector);
+        } else if (op->kind == TSR_OP_ATTEND && op->attend.slopes) {
+            size_t bytes = op->attend.heads * sizeof *op->attend.slopes;
+            float *slopes = tsr_program_alloc(p, bytes);
+            if (!slopes) {
+                return tsr_err_set(err, -ENOMEM, "no memory for the program");
+            }
+            op->attend.slopes = memcpy(slopes, op->attend.slopes, bytes);
         } else if (op->kind == TSR_OP_MATMUL || op->kind == TSR_OP_GLU) {
             for (uint32_t j = 0; j < op->matmul.n_parts; j++) {
                 struct tsr_part *part = &op->matmul.parts[j];

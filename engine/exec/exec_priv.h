@@ -21,6 +21,8 @@ struct exec_matrix {
     uint32_t rows, cols, panels;
     size_t panel_bytes;
     uint8_t *data; /* in the weights' arena */
+    bool unit;     /* outputs are multiplied by `factor` */
+    float *factor; /* [panels * 16] 1 / length of the row, in the weights' arena */
 };
 
 /* The compiled program: what workers run between two barriers. */
@@ -105,7 +107,7 @@ uint64_t tsr_exec_weight_bytes(const struct tsr_exec *exec);
 /* Columns of an activation matrix: an odd multiple of 256, so that the same column of neighbouring
  * rows does not fall into the same cache set. */
 uint32_t tsr_exec_act_cols(uint32_t cols);
-uint32_t tsr_exec_cols_max(const struct tsr_exec *exec); /* the widest of all matrices' inputs */
+uint32_t tsr_exec_cols_max(const struct tsr_exec *exec); /* the widest of all inputs */
 bool tsr_exec_buffer_is_logits(const struct tsr_program *program, uint32_t buffer);
 
 /* pack.c: fills the matrices from the program's tensors, on all workers. */

@@ -1,5 +1,6 @@
 #include "exec_priv.h"
 
+#include <math.h>
 #include <string.h>
 
 /* The row of the tensor that row r of the program's matrix is. */
@@ -9,7 +10,22 @@ static uint64_t source_row(const struct tsr_weight *w, uint64_t r)
         uint64_t head = r / w->head_dim, i = r % w->head_dim, half = w->head_dim / 2;
         r = head * w->head_dim + (i < half ? 2 * i : 2 * (i - half) + 1);
     }
+    if (w->run) {
+        r = r / w->run * w->stride + r % w->run;
+    }
     return w->row_first + r;
+}
+
+/* 1 / the Euclidean length of a row of `cols` weights; as torch's normalize(), no length counts as
+ * less than 1e-12. */
+static float unit_factor(enum tsr_dtype dtype, const void *row, uint32_t cols, float *scratch)
+{
+    double squares = 0;
+    tsr_dtype_to_f32(dtype, row, scratch, cols);
+    for (uint32_t i = 0; i < cols; i++) {
+        squares += (double)scratch[i] * (double)scratch[i];
+    }
+    return (float)(1.0 / fmax(sqrt(squares), 1e-12));
 }
 
 static void pack_panel(const struct exec_matrix *m, const struct tsr_weight *w, uint32_t panel,
@@ -22,6 +38,10 @@ static void pack_panel(const struct exec_matrix *m, const struct tsr_weight *w, 
         uint64_t r = (uint64_t)panel * TSR_PANEL_ROWS + i;
         rows[i] =
             r < w->rows ? (const uint8_t *)w->tensor->data + source_row(w, r) * row_bytes : NULL;
+        if (m->unit) {
+            m->factor[r] =
+                rows[i] ? unit_factor(w->tensor->dtype, rows[i], m->cols, scratch) : 0.0f;
+        }
     }
     tsr_panel_pack(m->format, w->tensor->dtype, rows, m->cols, m->data + panel * m->panel_bytes,
                    scratch);
@@ -65,6 +85,10 @@ void tsr_exec_pack(struct tsr_exec *exec, const struct tsr_program *program)
         struct exec_matrix *m = &exec->matrices[i];
         job.total += m->panels;
         m->data = tsr_arena_alloc(&exec->weights, m->panels * m->panel_bytes, 64);
+        if (m->unit) {
+            m->factor =
+                tsr_arena_alloc(&exec->weights, m->panels * TSR_PANEL_ROWS * sizeof *m->factor, 64);
+        }
     }
     atomic_store_explicit(&exec->packed, 0, memory_order_relaxed);
     tsr_team_run(exec->team, pack_some, &job);

@@ -3,6 +3,7 @@
  * not depend on which. */
 #include "exec_priv.h"
 
+#include <math.h>
 #include <string.h>
 
 struct range {
@@ -44,8 +45,13 @@ static void norm(struct tsr_exec *exec, const struct exec_op *x, uint32_t rows, 
     for (uint32_t i = r.from; i < r.to; i++) {
         uint32_t row = i / op->norm.groups;
         uint32_t col = op->norm.col + i % op->norm.groups * op->norm.group;
+        float *out = row_of(exec, op->out, row) + col;
+        float *to = op->norm.accumulate ? exec->workers[worker].acts.f : out;
         exec->kernels->norm(row_of(exec, op->in, row) + col, op->norm.vector, op->norm.eps,
-                            op->norm.group, row_of(exec, op->out, row) + col);
+                            op->norm.group, to);
+        for (uint32_t j = 0; op->norm.accumulate && j < op->norm.group; j++) {
+            out[j] += to[j];
+        }
     }
 }
 
@@ -74,12 +80,15 @@ static void prepare(struct tsr_exec *exec, const struct exec_op *x, struct tsr_a
     }
 }
 
-/* out [count] (or out += with accumulate) = (acc + bias) * scale */
-static void finish(const struct tsr_op *op, const struct tsr_part *part, uint32_t first,
-                   const float *acc, uint32_t count, float *out)
+/* out [count] (or out += with accumulate) = (acc * factor + bias) * scale, capped */
+static void finish(const struct tsr_op *op, const struct tsr_part *part, const float *factor,
+                   uint32_t first, float *acc, uint32_t count, float *out)
 {
     const float *bias = part->bias ? part->bias + first : NULL;
-    float scale = op->scale;
+    float scale = op->scale, cap = op->matmul.softcap;
+    for (uint32_t i = 0; factor && i < count; i++) {
+        acc[i] *= factor[first + i];
+    }
     if (op->matmul.accumulate && !bias) {
         for (uint32_t i = 0; i < count; i++) {
             out[i] += acc[i] * scale;
@@ -89,6 +98,9 @@ static void finish(const struct tsr_op *op, const struct tsr_part *part, uint32_
             float v = (acc[i] + (bias ? bias[i] : 0)) * scale;
             out[i] = op->matmul.accumulate ? out[i] + v : v;
         }
+    }
+    for (uint32_t i = 0; cap > 0 && i < count; i++) {
+        out[i] = cap * tanhf(out[i] / cap);
     }
 }
 
@@ -166,11 +178,11 @@ static void multiply(struct tsr_exec *exec, const struct exec_op *x, uint32_t ro
             }
             for (uint32_t row = 0; row < rows; row++) {
                 float *out = row_of(exec, op->out, row) + col;
-                const float *from = acc + (size_t)row * TSR_PANEL_ROWS;
+                float *from = acc + (size_t)row * TSR_PANEL_ROWS;
                 if (glu) {
                     memcpy(out, from, count * sizeof *out);
                 } else {
-                    finish(op, part, p * TSR_PANEL_ROWS, from, count, out);
+                    finish(op, part, m->factor, p * TSR_PANEL_ROWS, from, count, out);
                 }
             }
         }
@@ -237,10 +249,12 @@ static void attend_some(struct tsr_exec *exec, const struct tsr_op *op,
                            .ctx = &head,
                            .scratch = scratch};
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t row = (first + i) / group, col = (kv_head * group + (first + i) % group) * dim;
+        uint32_t row = (first + i) / group, head_index = kv_head * group + (first + i) % group;
+        uint32_t col = head_index * dim;
         a.q[i] = row_of(exec, op->in, tile->row + row) + op->attend.q_col + col;
         a.out[i] = row_of(exec, op->out, tile->row + row) + col;
         a.position[i] = tile->position + row;
+        a.slope[i] = op->attend.slopes ? op->attend.slopes[head_index] : 0;
     }
     exec->kernels->attend(&a);
 }

@@ -98,6 +98,20 @@ int tsr_program_rope(struct tsr_program *program, const struct tsr_rope *rope, s
     return (int)program->n_ropes++;
 }
 
+/* How many of the tensor's rows lie between a matrix's first and last, both included; UINT64_MAX
+ * where its runs are not whole or overlap. */
+static uint64_t row_extent(const struct tsr_weight *w)
+{
+    if (w->run == 0) {
+        return w->rows;
+    }
+    if (w->rows == 0 || w->rows > UINT32_MAX || w->rows % w->run != 0 || w->stride < w->run) {
+        return UINT64_MAX;
+    }
+    return (w->rows / w->run - 1) * w->stride +
+           w->run; /* below 2^64: both factors are below 2^32 */
+}
+
 int tsr_program_weight(struct tsr_program *program, const struct tsr_weight *weight,
                        struct tsr_err *err)
 {
@@ -110,15 +124,15 @@ int tsr_program_weight(struct tsr_program *program, const struct tsr_weight *wei
         return tsr_err_set(err, -EINVAL, "tensor '%s' has %u dimensions where a matrix is needed",
                            t->name, t->n_dims);
     }
+    uint64_t extent = row_extent(weight);
     if (weight->rows == 0 || weight->cols == 0 || weight->cols != t->dims[1] ||
-        weight->row_first > t->dims[0] || weight->rows > t->dims[0] - weight->row_first ||
+        weight->row_first > t->dims[0] || extent > t->dims[0] - weight->row_first ||
         t->dims[0] > UINT32_MAX || t->dims[1] > UINT32_MAX) {
-        return tsr_err_set(err, -EINVAL,
-                           "tensor '%s' is [%llu, %llu] where rows %llu to %llu of %llu are needed",
-                           t->name, (unsigned long long)t->dims[0], (unsigned long long)t->dims[1],
-                           (unsigned long long)weight->row_first,
-                           (unsigned long long)(weight->row_first + weight->rows),
-                           (unsigned long long)weight->cols);
+        return tsr_err_set(
+            err, -EINVAL, "tensor '%s' is [%llu, %llu] where rows %llu to %llu of %llu are needed",
+            t->name, (unsigned long long)t->dims[0], (unsigned long long)t->dims[1],
+            (unsigned long long)weight->row_first, (unsigned long long)(weight->row_first + extent),
+            (unsigned long long)weight->cols);
     }
     const struct tsr_dtype_info *info = tsr_dtype_info(t->dtype);
     if (t->dims[1] % info->block != 0) {
@@ -168,8 +182,8 @@ static const char *check_embed(const struct tsr_program *p, const struct tsr_op 
     if (w->rows < p->vocab) {
         return "the embedding has fewer rows than the vocabulary";
     }
-    if (w->order != TSR_ROW_ORDER_PLAIN) {
-        return "an embedding's rows cannot be permuted";
+    if (w->order != TSR_ROW_ORDER_PLAIN || w->run != 0 || w->unit) {
+        return "an embedding's rows cannot be permuted, gathered or scaled";
     }
     return w->cols == p->buffer_width[op->out] ? NULL : "the widths differ";
 }
@@ -216,6 +230,10 @@ static const char *check_matmul(const struct tsr_program *p, const struct tsr_op
             }
         }
     }
+    if (!(op->matmul.softcap >= 0.0f) || !isfinite(op->matmul.softcap) ||
+        (op->matmul.softcap > 0.0f && op->matmul.accumulate)) {
+        return "its cap is not a positive number, or what it caps is added";
+    }
     return NULL;
 }
 
@@ -229,6 +247,10 @@ static const char *check_glu(const struct tsr_program *p, const struct tsr_op *o
     if (op->matmul.n_parts != 2 || parts[0].out_col != parts[1].out_col ||
         p->weights[parts[0].weight].rows != p->weights[parts[1].weight].rows) {
         return "gate and up are not two parts of the same shape";
+    }
+    if (p->weights[parts[0].weight].unit || p->weights[parts[1].weight].unit ||
+        op->matmul.softcap > 0.0f || op->matmul.accumulate) {
+        return "gate and up are neither scaled by row, capped nor added";
     }
     return op->matmul.act == TSR_ACT_SILU || op->matmul.act == TSR_ACT_GELU_TANH
                ? NULL
@@ -281,6 +303,11 @@ static const char *check_attend(const struct tsr_program *p, const struct tsr_op
     }
     if (!(op->attend.softcap >= 0.0f) || !isfinite(op->attend.softcap) || !(op->scale > 0.0f)) {
         return "its scale or cap is not a positive number";
+    }
+    for (uint32_t h = 0; op->attend.slopes && h < op->attend.heads; h++) {
+        if (!isfinite(op->attend.slopes[h])) {
+            return "a slope is not a finite number";
+        }
     }
     return NULL;
 }

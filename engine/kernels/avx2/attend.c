@@ -121,16 +121,23 @@ static float exp64(float *s, float most)
     return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
 }
 
-/* Scale, softcap and mask one query's scores of a block: positions outside [from, to) become
- * -infinity. */
-static void finish_scores(float *s, float scale, float softcap, uint32_t from, uint32_t to)
+/* Scale, softcap, lower by distance and mask query i's scores of a block: positions outside
+ * [from, to) become -infinity. */
+static void finish_scores(const struct tsr_attend *t, uint32_t i, uint32_t block, uint32_t from,
+                          uint32_t to, float *s)
 {
     for (uint32_t p = 0; p < 64; p++) {
-        s[p] *= scale;
+        s[p] *= t->scale;
     }
-    if (softcap > 0) {
+    if (t->softcap > 0) {
         for (uint32_t p = from; p < to; p++) {
-            s[p] = softcap * tanhf(s[p] / softcap);
+            s[p] = t->softcap * tanhf(s[p] / t->softcap);
+        }
+    }
+    if (t->slope[i] != 0) {
+        int32_t first = (int32_t)(block * 64 - t->position[i]);
+        for (int32_t p = 0; p < 64; p++) {
+            s[p] += t->slope[i] * (float)(first + p);
         }
     }
     for (uint32_t p = 0; p < from; p++) {
@@ -186,7 +193,7 @@ void tsr_avx2_attend(const struct tsr_attend *t)
             uint32_t to = position - block * 64 < 64 ? position - block * 64 + 1 : 64;
             float *s = scores + i * 64;
             from = from < 64 ? from : 64;
-            finish_scores(s, t->scale, t->softcap, from, to);
+            finish_scores(t, i, block, from, to, s);
             from_least = from < from_least ? from : from_least;
             to_most = to > to_most ? to : to_most;
             float block_most = max64(s);

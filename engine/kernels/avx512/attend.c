@@ -115,22 +115,32 @@ static void product(const float *const a[], const uint16_t *b, size_t ldb, uint3
     }
 }
 
-/* Scale, softcap and mask one query's scores of a block: positions outside [from, to) become
- * -infinity. Their maximum. */
-static float finish_scores(float *s, float scale, float softcap, uint32_t from, uint32_t to)
+/* Scale, softcap, lower by distance and mask query i's scores of a block: positions outside
+ * [from, to) become -infinity. Their maximum. */
+static float finish_scores(const struct tsr_attend *t, uint32_t i, uint32_t block, uint32_t from,
+                           uint32_t to, float *s)
 {
-    if (softcap > 0) {
+    float scale = t->scale;
+    if (t->softcap > 0) {
         for (uint32_t p = from; p < to; p++) {
-            s[p] = softcap * tanhf(s[p] * scale / softcap);
+            s[p] = t->softcap * tanhf(s[p] * scale / t->softcap);
         }
         scale = 1;
     }
+    const __m512 slope = _mm512_set1_ps(t->slope[i]);
+    const __m512i order = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m512i distance = /* negative, or 0 */
+        _mm512_add_epi32(_mm512_set1_epi32((int32_t)(block * 64 - t->position[i])), order);
     __m512 most = _mm512_set1_ps(-INFINITY);
     for (uint32_t v = 0; v < 4; v++) {
         uint32_t at = 16 * v;
         __mmask16 sees =
             lanes(to > at ? to - at : 0) & (__mmask16)~lanes(from > at ? from - at : 0);
         __m512 x = _mm512_mul_ps(_mm512_loadu_ps(s + at), _mm512_set1_ps(scale));
+        if (t->slope[i] != 0) {
+            x = _mm512_fmadd_ps(_mm512_cvtepi32_ps(distance), slope, x);
+            distance = _mm512_add_epi32(distance, _mm512_set1_epi32(16));
+        }
         x = _mm512_mask_blend_ps(sees, _mm512_set1_ps(-INFINITY), x);
         _mm512_storeu_ps(s + at, x);
         most = _mm512_max_ps(most, x);
@@ -201,7 +211,7 @@ void tsr_avx512_attend(const struct tsr_attend *t)
             }
             from_least = from < from_least ? from : from_least;
             to_most = to > to_most ? to : to_most;
-            float block_most = finish_scores(s, t->scale, t->softcap, from, to);
+            float block_most = finish_scores(t, i, block, from, to, s);
             if (block_most > most[i]) {
                 __m512 alpha = exp512(_mm512_set1_ps(most[i] - block_most));
                 total[i] *= _mm512_cvtss_f32(alpha);

@@ -145,6 +145,7 @@ static void ref_attend(const struct tsr_attend *a)
                 if (a->softcap > 0) {
                     s[p] = a->softcap * tanhf(s[p] / a->softcap);
                 }
+                s[p] -= a->slope[i] * (float)(position - block * 64 - p);
                 block_most = fmaxf(block_most, s[p]);
             }
             if (block_most > most) {

@@ -32,24 +32,31 @@ static float *vector(struct tsr_program *p, uint32_t n, float middle)
     return v;
 }
 
-static uint32_t matrix(struct tsr_program *p, uint32_t rows, uint32_t cols)
+/* rows of `tensor_rows` random ones. */
+static uint32_t weight(struct tsr_program *p, struct tsr_weight w, uint32_t tensor_rows)
 {
     struct tsr_tensor *t = tsr_program_alloc(p, sizeof *t);
-    float *data = tsr_program_alloc(p, (size_t)rows * cols * sizeof *data);
-    for (size_t i = 0; i < (size_t)rows * cols; i++) {
-        data[i] = uniform() / sqrtf((float)cols) * 1.7f;
+    size_t n = (size_t)tensor_rows * w.cols;
+    float *data = tsr_program_alloc(p, n * sizeof *data);
+    for (size_t i = 0; i < n; i++) {
+        data[i] = uniform() / sqrtf((float)w.cols) * 1.7f;
     }
     *t = (struct tsr_tensor){.name = "random",
                              .dtype = TSR_DTYPE_F32,
                              .n_dims = 2,
-                             .dims = {rows, cols},
+                             .dims = {tensor_rows, w.cols},
                              .data = data,
-                             .bytes = (uint64_t)rows * cols * 4};
-    struct tsr_weight w = {.tensor = t, .rows = rows, .cols = cols};
-    p->parameters += (uint64_t)rows * cols;
+                             .bytes = n * sizeof *data};
+    w.tensor = t;
+    p->parameters += n;
     int index = tsr_program_weight(p, &w, NULL);
     assert_true(index >= 0);
     return (uint32_t)index;
+}
+
+static uint32_t matrix(struct tsr_program *p, uint32_t rows, uint32_t cols)
+{
+    return weight(p, (struct tsr_weight){.rows = rows, .cols = cols}, rows);
 }
 
 static void append(struct tsr_program *p, struct tsr_op op)
@@ -62,10 +69,50 @@ static void append(struct tsr_program *p, struct tsr_op op)
 
 struct shape {
     uint32_t hidden, ffn, vocab, heads, kv_heads, dim, rope_dims, window;
-    bool biases, head_norms, reuse_norm;
-    float softcap, scale;
+    bool biases, head_norms, reuse_norm, post_norms, packed, slopes, unit_head;
+    float softcap, scale, logit_cap;
     enum tsr_act act;
 };
+
+/* q, k or v (i 0, 1, 2): alone, or gathered from one matrix that has each KV head's queries, key
+ * and value side by side. */
+static uint32_t projection(struct tsr_program *p, const struct shape *s, int i, uint32_t rows)
+{
+    uint32_t group = s->heads / s->kv_heads, first[] = {0, group, group + 1};
+    struct tsr_weight w = {.rows = rows, .cols = s->hidden};
+    if (s->packed) {
+        w.row_first = first[i] * s->dim;
+        w.run = (i == 0 ? group : 1) * s->dim;
+        w.stride = (group + 2) * s->dim;
+        rows = s->kv_heads * w.stride;
+    }
+    return weight(p, w, rows);
+}
+
+/* x += in . W^T, or the norm of that. */
+static void add_to_stream(struct tsr_program *p, const struct shape *s, uint16_t in, uint16_t h,
+                          uint16_t x, float scale)
+{
+    uint32_t cols = p->buffer_width[in];
+    const float *bias = s->biases ? vector(p, s->hidden, 0) : NULL;
+    append(p, (struct tsr_op){.kind = TSR_OP_MATMUL,
+                              .in = in,
+                              .out = s->post_norms ? h : x,
+                              .scale = scale,
+                              .matmul = {.n_parts = 1,
+                                         .accumulate = !s->post_norms,
+                                         .parts = {{matrix(p, s->hidden, cols), 0, bias}}}});
+    if (s->post_norms) {
+        append(p, (struct tsr_op){.kind = TSR_OP_NORM,
+                                  .in = h,
+                                  .out = x,
+                                  .norm = {.vector = vector(p, s->hidden, 1),
+                                           .eps = 1e-5f,
+                                           .group = s->hidden,
+                                           .groups = 1,
+                                           .accumulate = true}});
+    }
+}
 
 static void build(struct tsr_model *model, const struct shape *s)
 {
@@ -93,29 +140,31 @@ static void build(struct tsr_model *model, const struct shape *s)
     }
     append(p, (struct tsr_op){.kind = TSR_OP_EMBED, .out = x, .scale = 1.5f, .embed = {embedding}});
     for (uint32_t layer = 0; layer < layers; layer++) {
-        append(p, (struct tsr_op){.kind = TSR_OP_NORM,
-                                  .in = x,
-                                  .out = h,
-                                  .norm = {vector(p, s->hidden, 1), 1e-5f, 0, s->hidden, 1}});
+        append(p,
+               (struct tsr_op){.kind = TSR_OP_NORM,
+                               .in = x,
+                               .out = h,
+                               .norm = {vector(p, s->hidden, 1), 1e-5f, 0, s->hidden, 1, false}});
         struct tsr_op op = {
             .kind = TSR_OP_MATMUL, .in = h, .out = qkv, .scale = 1, .matmul = {.n_parts = 3}};
         uint32_t rows[3] = {q, kv, kv}, col = 0;
         for (int i = 0; i < 3; i++) {
-            op.matmul.parts[i] = (struct tsr_part){matrix(p, rows[i], s->hidden), col,
+            op.matmul.parts[i] = (struct tsr_part){projection(p, s, i, rows[i]), col,
                                                    s->biases ? vector(p, rows[i], 0) : NULL};
             col += rows[i];
         }
         append(p, op);
         if (s->head_norms) {
-            append(p, (struct tsr_op){.kind = TSR_OP_NORM,
-                                      .in = qkv,
-                                      .out = qkv,
-                                      .norm = {vector(p, s->dim, 1), 1e-6f, 0, s->dim, s->heads}});
-            append(p,
-                   (struct tsr_op){.kind = TSR_OP_NORM,
-                                   .in = qkv,
-                                   .out = qkv,
-                                   .norm = {vector(p, s->dim, 1), 1e-6f, q, s->dim, s->kv_heads}});
+            append(p, (struct tsr_op){
+                          .kind = TSR_OP_NORM,
+                          .in = qkv,
+                          .out = qkv,
+                          .norm = {vector(p, s->dim, 1), 1e-6f, 0, s->dim, s->heads, false}});
+            append(p, (struct tsr_op){
+                          .kind = TSR_OP_NORM,
+                          .in = qkv,
+                          .out = qkv,
+                          .norm = {vector(p, s->dim, 1), 1e-6f, q, s->dim, s->kv_heads, false}});
         }
         if (rope >= 0 && layer == 0) { /* the second layer has none */
             append(p, (struct tsr_op){.kind = TSR_OP_ROPE,
@@ -132,22 +181,16 @@ static void build(struct tsr_model *model, const struct shape *s)
                                   .out = att,
                                   .scale = s->scale,
                                   .attend = {layer, s->heads, s->kv_heads, s->dim, 0, q, q + kv,
-                                             layer ? s->window : 0, s->softcap}});
-        append(p, (struct tsr_op){
-                      .kind = TSR_OP_MATMUL,
-                      .in = att,
-                      .out = x,
-                      .scale = 0.7f,
-                      .matmul = {.n_parts = 1,
-                                 .accumulate = true,
-                                 .parts = {{matrix(p, s->hidden, q), 0,
-                                            s->biases ? vector(p, s->hidden, 0) : NULL}}}});
+                                             layer ? s->window : 0, s->softcap,
+                                             s->slopes ? vector(p, s->heads, 0.3f) : NULL}});
+        add_to_stream(p, s, att, h, x, 0.7f);
         if (!s->reuse_norm) { /* else h, still this layer's first norm, feeds both (a parallel
                                  block) and must not melt away */
-            append(p, (struct tsr_op){.kind = TSR_OP_NORM,
-                                      .in = x,
-                                      .out = h,
-                                      .norm = {vector(p, s->hidden, 1), 1e-5f, 0, s->hidden, 1}});
+            append(p, (struct tsr_op){
+                          .kind = TSR_OP_NORM,
+                          .in = x,
+                          .out = h,
+                          .norm = {vector(p, s->hidden, 1), 1e-5f, 0, s->hidden, 1, false}});
         }
         append(p,
                (struct tsr_op){.kind = TSR_OP_GLU,
@@ -160,24 +203,24 @@ static void build(struct tsr_model *model, const struct shape *s)
                                                      s->biases ? vector(p, s->ffn, 0) : NULL},
                                                     {matrix(p, s->ffn, s->hidden), 0,
                                                      s->biases ? vector(p, s->ffn, 0) : NULL}}}});
-        append(p, (struct tsr_op){.kind = TSR_OP_MATMUL,
-                                  .in = ffn,
-                                  .out = x,
-                                  .scale = 1,
-                                  .matmul = {.n_parts = 1,
-                                             .accumulate = true,
-                                             .parts = {{matrix(p, s->hidden, s->ffn), 0, NULL}}}});
+        add_to_stream(p, s, ffn, h, x, 1);
     }
     append(p, (struct tsr_op){.kind = TSR_OP_SELECT, .in = x, .out = last});
     append(p, (struct tsr_op){.kind = TSR_OP_NORM,
                               .in = last,
                               .out = last,
-                              .norm = {vector(p, s->hidden, 1), 1e-5f, 0, s->hidden, 1}});
-    append(p, (struct tsr_op){.kind = TSR_OP_MATMUL,
-                              .in = last,
-                              .out = p->logits,
-                              .scale = 0.5f,
-                              .matmul = {.n_parts = 1, .parts = {{embedding, 0, NULL}}}});
+                              .norm = {vector(p, s->hidden, 1), 1e-5f, 0, s->hidden, 1, false}});
+    uint32_t head = embedding;
+    if (s->unit_head) {
+        struct tsr_weight w = {.rows = s->vocab, .cols = s->hidden, .unit = true};
+        head = weight(p, w, s->vocab);
+    }
+    append(p, (struct tsr_op){
+                  .kind = TSR_OP_MATMUL,
+                  .in = last,
+                  .out = p->logits,
+                  .scale = 0.5f,
+                  .matmul = {.n_parts = 1, .parts = {{head, 0, NULL}}, .softcap = s->logit_cap}});
     struct tsr_err err;
     if (tsr_program_check(p, &err) < 0) {
         fail_msg("%s", err.text);
@@ -285,6 +328,28 @@ static void test_programs_equal_the_slow_interpreter(void **unused)
          .scale = 0.35f,
          .biases = true,
          .reuse_norm = true},
+        {.hidden = 52,
+         .ffn = 271,
+         .vocab = 1009,
+         .heads = 6,
+         .kv_heads = 2,
+         .dim = 20,
+         .rope_dims = 20,
+         .scale = 0.2f,
+         .post_norms = true,
+         .packed = true,
+         .biases = true,
+         .logit_cap = 1.5f},
+        {.hidden = 75,
+         .ffn = 33,
+         .vocab = 131,
+         .heads = 5,
+         .kv_heads = 5,
+         .dim = 80,
+         .scale = 0.1f,
+         .window = 40,
+         .slopes = true,
+         .unit_head = true},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         check(&shapes[i]);

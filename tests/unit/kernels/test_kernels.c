@@ -283,7 +283,7 @@ static const void *page_values(const void *ctx, uint32_t block)
 /* Against the reference, and each query alone against all together, byte for byte; what lies beyond
  * the last position is NaN and must not be felt. */
 static void check_attend(uint32_t dim, uint32_t n, uint32_t first, uint32_t step, uint32_t window,
-                         float softcap)
+                         float softcap, float slope)
 {
     struct pages pages, exact; /* f16, and the same values in f32 for the reference */
     uint32_t last = first + (n - 1) / 2 * step;
@@ -316,6 +316,7 @@ static void check_attend(uint32_t dim, uint32_t n, uint32_t first, uint32_t step
     for (uint32_t i = 0; i < n; i++) {
         a.q[i] = q[i];
         a.position[i] = first + i / 2 * step;
+        a.slope[i] = slope * (float)(i + 1);
         for (uint32_t d = 0; d < dim; d++) {
             q[i][d] = uniform() * 2;
         }
@@ -334,6 +335,7 @@ static void check_attend(uint32_t dim, uint32_t n, uint32_t first, uint32_t step
         one.q[0] = q[i];
         one.out[0] = out[2][i];
         one.position[0] = a.position[i];
+        one.slope[0] = a.slope[i];
         table->attend(&one);
         assert_memory_equal(out[2][i], out[0][i], dim * 4);
         near(out[0][i], out[1][i], dim, 5e-6f);
@@ -351,12 +353,13 @@ static void test_kernels_attention(void **unused)
     (void)unused;
     static const uint32_t dims[] = {16, 20, 32, 64, 80, 96, 128, 256};
     for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
-        check_attend(dims[i], 1, 0, 0, 0, 0);
-        check_attend(dims[i], 3, 130, 0, 0, 0);
-        check_attend(dims[i], 7, 63, 1, 0, 0);
-        check_attend(dims[i], 16, 60, 7, 0, 0);
-        check_attend(dims[i], 16, 60, 20, 24, 0);
-        check_attend(dims[i], 5, 200, 3, 100, 30);
+        check_attend(dims[i], 1, 0, 0, 0, 0, 0);
+        check_attend(dims[i], 3, 130, 0, 0, 0, 0);
+        check_attend(dims[i], 7, 63, 1, 0, 0, 0);
+        check_attend(dims[i], 16, 60, 7, 0, 0, 0.03f);
+        check_attend(dims[i], 16, 60, 20, 24, 0, 0);
+        check_attend(dims[i], 5, 200, 3, 100, 30, 0);
+        check_attend(dims[i], 5, 200, 3, 100, 30, 0.1f);
     }
 }
 

@@ -24,6 +24,9 @@ static void reference_row(const struct tsr_weight *w, uint64_t i, float *out)
         uint64_t head = i / w->head_dim, r = i % w->head_dim, half = w->head_dim / 2;
         i = head * w->head_dim + (r < half ? 2 * r : 2 * (r - half) + 1);
     }
+    if (w->run) {
+        i = i / w->run * w->stride + i % w->run;
+    }
     uint64_t row_bytes = w->tensor->bytes / w->tensor->dims[0];
     tsr_dtype_to_f32(w->tensor->dtype,
                      (const uint8_t *)w->tensor->data + (w->row_first + i) * row_bytes, out,
@@ -38,13 +41,18 @@ static void reference_matrix(const struct reference *ref, const struct tsr_part 
     float *row = malloc(w->cols * sizeof *row);
     for (uint64_t i = 0; i < w->rows; i++) {
         reference_row(w, i, row);
+        double squares = 0.0;
+        for (uint64_t j = 0; j < w->cols; j++) {
+            squares += (double)row[j] * (double)row[j];
+        }
+        double factor = w->unit ? 1.0 / fmax(sqrt(squares), 1e-12) : 1.0;
         for (uint32_t r = 0; r < ref->rows; r++) {
             const double *x = ref->buffers[in] + r * w->cols;
-            double sum = part->bias ? (double)part->bias[i] : 0.0;
+            double sum = 0.0;
             for (uint64_t j = 0; j < w->cols; j++) {
                 sum += x[j] * (double)row[j];
             }
-            out[r * stride + i] = sum;
+            out[r * stride + i] = sum * factor + (part->bias ? (double)part->bias[i] : 0.0);
         }
     }
     free(row);
@@ -79,7 +87,8 @@ static void reference_norm(const struct reference *ref, const struct tsr_op *op)
             }
             double factor = 1.0 / sqrt(sum / op->norm.group + (double)op->norm.eps);
             for (uint32_t j = 0; j < op->norm.group; j++) {
-                out[j] = in[j] * factor * (double)op->norm.vector[j];
+                double value = in[j] * factor * (double)op->norm.vector[j];
+                out[j] = op->norm.accumulate ? out[j] + value : value;
             }
         }
     }
@@ -97,6 +106,8 @@ static void reference_matmul(const struct reference *ref, const struct tsr_op *o
             double *out = ref->buffers[op->out] + r * width + part->out_col;
             for (uint64_t i = 0; i < rows; i++) {
                 double value = (double)op->scale * result[r * rows + i];
+                double cap = (double)op->matmul.softcap;
+                value = cap > 0.0 ? cap * tanh(value / cap) : value;
                 out[i] = op->matmul.accumulate ? out[i] + value : value;
             }
         }
@@ -173,6 +184,9 @@ static void reference_attend(const struct reference *ref, const struct tsr_op *o
                 }
                 sum *= (double)op->scale;
                 score[t] = cap > 0.0 ? cap * tanh(sum / cap) : sum;
+                if (op->attend.slopes) {
+                    score[t] -= (double)op->attend.slopes[h] * (r - t);
+                }
                 best = score[t] > best ? score[t] : best;
             }
             memset(out, 0, dim * sizeof *out);

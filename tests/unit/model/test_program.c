@@ -135,6 +135,11 @@ static void test_program_refuses_matmuls(void **state)
     REFUSE(glu_op, op.matmul.parts[1].out_col = 8, "gate and up");
     REFUSE(glu_op, (op.out = 2, op.matmul.parts[1].weight = W_EMBED), "gate and up");
     REFUSE(glu_op, op.matmul.act = (enum tsr_act)9, "activation");
+    REFUSE(glu_op, op.matmul.softcap = 30.0f, "neither scaled by row, capped nor added");
+    REFUSE(glu_op, op.matmul.accumulate = true, "neither scaled by row, capped nor added");
+    REFUSE(matmul_op, op.matmul.softcap = -30.0f, "its cap");
+    REFUSE(matmul_op, op.matmul.softcap = NAN, "its cap");
+    REFUSE(matmul_op, (op.matmul.softcap = 30.0f, op.matmul.accumulate = true), "its cap");
 }
 
 static void test_program_refuses_attention(void **state)
@@ -155,6 +160,8 @@ static void test_program_refuses_attention(void **state)
     REFUSE(attend_op, op.out = 2, "overwrite its input");
     REFUSE(attend_op, op.scale = 0.0f, "scale");
     REFUSE(attend_op, op.attend.softcap = -1.0f, "scale or cap");
+    static const float slopes[2] = {0.5f, INFINITY};
+    REFUSE(attend_op, op.attend.slopes = slopes, "slope");
     REFUSE(select_op, op.out = 2, "of one width");
     REFUSE(select_op, op.out = 0, "different ones");
 }
@@ -184,6 +191,12 @@ static void test_program_refuses_weights(void **state)
          .cols = 8,
          .order = TSR_ROW_ORDER_ROPE_PAIRS,
          .head_dim = 16},
+        {.tensor = &square, .rows = 4, .cols = 8, .run = 3, .stride = 4},
+        {.tensor = &square, .rows = 4, .cols = 8, .run = 2, .stride = 1},
+        {.tensor = &square, .rows = 4, .cols = 8, .run = 2, .stride = 7},
+        {.tensor = &square, .row_first = 1, .rows = 4, .cols = 8, .run = 2, .stride = 6},
+        {.tensor = &square, .rows = 0, .cols = 8, .run = 1, .stride = 1},
+        {.tensor = &square, .rows = UINT64_MAX, .cols = 8, .run = 1, .stride = UINT32_MAX},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct tsr_program p;

@@ -51,7 +51,9 @@ struct tsr_attend {
     uint32_t
         position[TSR_ATTEND_QUERIES_MAX]; /* of each query, ascending; sees positions <= its own */
     uint32_t window;                      /* sees positions > position - window only; 0: all */
-    float scale, softcap; /* s = scale * q.k; softcap > 0: s = cap * tanh(s / cap) */
+    float scale, softcap;                /* s = scale * q.k; softcap > 0: s = cap * tanh(s / cap) */
+    float slope[TSR_ATTEND_QUERIES_MAX]; /* of each query: s += slope * (key's position - its own);
+                                            0: nothing is added */
     /* keys [head_dim][64] and values [64][head_dim] of the 64 positions from 64 * block, in the
      * table's kv_bytes */
     const void *(*keys)(const void *ctx, uint32_t block);

@@ -39,14 +39,17 @@ enum tsr_row_order {
                                  rotate-half order used here */
 };
 
-/* A matrix: rows [row_first, row_first + rows) of a tensor. */
+/* A matrix: rows of a tensor, in sequence from row_first, or gathered in runs: row r is then the
+ * tensor's row row_first + r / run * stride + r % run (InternLM2 packs q, k and v by KV head). */
 struct tsr_weight {
     const struct tsr_tensor *tensor;
     uint64_t row_first;
-    uint64_t rows; /* outputs */
-    uint64_t cols; /* inputs */
+    uint64_t rows;        /* outputs */
+    uint64_t cols;        /* inputs */
+    uint32_t run, stride; /* run divides rows, run <= stride; 0: in sequence */
     enum tsr_row_order order;
     uint32_t head_dim; /* for TSR_ROW_ORDER_ROPE_PAIRS */
+    bool unit;         /* each row divided by its Euclidean length (Baichuan 2's head) */
 };
 
 /* Rotary embedding, rotate-half form over the first `dims` of each head:
@@ -59,10 +62,10 @@ struct tsr_rope {
 
 enum tsr_op_kind {
     TSR_OP_EMBED,  /* out[r] = scale * weight[token of row r] */
-    TSR_OP_NORM,   /* RMSNorm of each group of `group` columns: out = in / sqrt(mean(in^2) + eps) *
-                      vector */
+    TSR_OP_NORM,   /* RMSNorm of each group of `group` columns: out (=, or += with accumulate) in /
+                      sqrt(mean(in^2) + eps) * vector */
     TSR_OP_MATMUL, /* for each part: out[:, part.out_col ..] (=, or += with accumulate) scale * (in
-                      . W^T + bias) */
+                      . W^T + bias), softcapped where softcap > 0 */
     TSR_OP_GLU,    /* out = act(in . W0^T + b0) * (in . W1^T + b1), parts 0 gate and 1 up */
     TSR_OP_ROPE,   /* in place on `heads` heads of head_dim columns from column in_col */
     TSR_OP_ATTEND, /* stores this step's keys and values, then causal attention; see below */
@@ -91,12 +94,14 @@ struct tsr_op {
             const float *vector; /* [group], owned by the program */
             float eps;
             uint32_t col, group,
-                groups; /* columns [col, col + group * groups) of in to the same of out */
+                groups;      /* columns [col, col + group * groups) of in to the same of out */
+            bool accumulate; /* add to out */
         } norm;
         struct {
             uint32_t n_parts;
             struct tsr_part parts[TSR_PROGRAM_PARTS_MAX];
             bool accumulate;  /* MATMUL: add to out (the residual stream) */
+            float softcap;    /* MATMUL: y becomes cap * tanh(y / cap); 0: none */
             enum tsr_act act; /* GLU */
         } matmul;
         struct {
@@ -106,8 +111,10 @@ struct tsr_op {
             uint32_t layer; /* index of the KV layer */
             uint32_t heads, kv_heads, head_dim;
             uint32_t q_col, k_col, v_col; /* in buffer `in`; out: [rows, heads * head_dim] */
-            uint32_t window; /* positions a row sees, itself included; 0: all before it */
-            float softcap;   /* scores become cap * tanh(score / cap); 0: none */
+            uint32_t window;     /* positions a row sees, itself included; 0: all before it */
+            float softcap;       /* scores become cap * tanh(score / cap); 0: none */
+            const float *slopes; /* [heads] ALiBi: slope * (position of the key - the row's) is
+                                    added to the score; owned by the program; NULL: none */
         } attend;
     };
 };
