@@ -1,14 +1,49 @@
 #include <tsr/kernels/dtype.h>
 
+#include "blocks_priv.h"
+
 #include <assert.h>
 #include <string.h>
 
+/* clang-format off */
 static const struct tsr_dtype_info infos[TSR_DTYPE_COUNT] = {
-    [TSR_DTYPE_F32] = {"F32", 1, 4},       [TSR_DTYPE_F16] = {"F16", 1, 2},
-    [TSR_DTYPE_BF16] = {"BF16", 1, 2},     [TSR_DTYPE_Q8_0] = {"Q8_0", 32, 34},
-    [TSR_DTYPE_Q4_0] = {"Q4_0", 32, 18},   [TSR_DTYPE_Q4_1] = {"Q4_1", 32, 20},
-    [TSR_DTYPE_Q6_K] = {"Q6_K", 256, 210},
+    [TSR_DTYPE_F32]     = {"F32",       1,   4},
+    [TSR_DTYPE_F16]     = {"F16",       1,   2},
+    [TSR_DTYPE_BF16]    = {"BF16",      1,   2},
+    [TSR_DTYPE_F64]     = {"F64",       1,   8},
+    [TSR_DTYPE_F8_E4M3] = {"F8_E4M3",   1,   1},
+    [TSR_DTYPE_I8]      = {"I8",        1,   1},
+    [TSR_DTYPE_I16]     = {"I16",       1,   2},
+    [TSR_DTYPE_I32]     = {"I32",       1,   4},
+    [TSR_DTYPE_I64]     = {"I64",       1,   8},
+    [TSR_DTYPE_Q8_0]    = {"Q8_0",     32,  34},
+    [TSR_DTYPE_Q8_1]    = {"Q8_1",     32,  36},
+    [TSR_DTYPE_Q8_K]    = {"Q8_K",    256, 292},
+    [TSR_DTYPE_Q4_0]    = {"Q4_0",     32,  18},
+    [TSR_DTYPE_Q4_1]    = {"Q4_1",     32,  20},
+    [TSR_DTYPE_Q5_0]    = {"Q5_0",     32,  22},
+    [TSR_DTYPE_Q5_1]    = {"Q5_1",     32,  24},
+    [TSR_DTYPE_Q2_K]    = {"Q2_K",    256,  84},
+    [TSR_DTYPE_Q3_K]    = {"Q3_K",    256, 110},
+    [TSR_DTYPE_Q4_K]    = {"Q4_K",    256, 144},
+    [TSR_DTYPE_Q5_K]    = {"Q5_K",    256, 176},
+    [TSR_DTYPE_Q6_K]    = {"Q6_K",    256, 210},
+    [TSR_DTYPE_IQ4_NL]  = {"IQ4_NL",   32,  18},
+    [TSR_DTYPE_IQ4_XS]  = {"IQ4_XS",  256, 136},
+    [TSR_DTYPE_MXFP4]   = {"MXFP4",    32,  17},
+    [TSR_DTYPE_NVFP4]   = {"NVFP4",    64,  36},
+    [TSR_DTYPE_Q1_0]    = {"Q1_0",    128,  18},
+    [TSR_DTYPE_TQ1_0]   = {"TQ1_0",   256,  54},
+    [TSR_DTYPE_TQ2_0]   = {"TQ2_0",   256,  66},
+    [TSR_DTYPE_IQ2_XXS] = {"IQ2_XXS", 256,  66},
+    [TSR_DTYPE_IQ2_XS]  = {"IQ2_XS",  256,  74},
+    [TSR_DTYPE_IQ2_S]   = {"IQ2_S",   256,  82},
+    [TSR_DTYPE_IQ3_XXS] = {"IQ3_XXS", 256,  98},
+    [TSR_DTYPE_IQ3_S]   = {"IQ3_S",   256, 110},
+    [TSR_DTYPE_IQ1_S]   = {"IQ1_S",   256,  50},
+    [TSR_DTYPE_IQ1_M]   = {"IQ1_M",   256,  56},
 };
+/* clang-format on */
 
 const struct tsr_dtype_info *tsr_dtype_info(enum tsr_dtype dtype)
 {
@@ -68,62 +103,58 @@ uint16_t tsr_f32_to_bf16(float f)
     return (uint16_t)((v.u + 0x7fff + (v.u >> 16 & 1)) >> 16);
 }
 
-static uint16_t load_u16(const uint8_t *p)
+float tsr_f8_e4m3_to_f32(uint8_t h)
 {
-    uint16_t v;
-    memcpy(&v, p, sizeof v);
-    return v;
+    union bits v;
+    uint32_t sign = (uint32_t)(h & 0x80) << 24, exponent = h >> 3 & 15, mantissa = h & 7;
+    if ((h & 0x7f) == 0x7f) {
+        v.u = sign | 0x7fc00000;
+    } else if (exponent) {
+        v.u = sign | (exponent + 120) << 23 | mantissa << 20;
+    } else {
+        v.f = (float)mantissa * 0x1p-9f; /* subnormal: exact */
+        v.u |= sign;
+    }
+    return v.f;
 }
 
-/* ggml-common.h, block_q6_K: ql[128], qh[64], scales[16], d. Each half of 128 values holds four
- * runs of 32: the low nibbles of ql[0..31] and ql[32..63], then their high nibbles, with two high
- * bits each from qh. */
-static void q6_k_to_f32(const uint8_t *block, float *out)
+static void ints_to_f32(enum tsr_dtype dtype, const struct tsr_ints *x, float *out)
 {
-    float d = tsr_f16_to_f32(load_u16(block + 208));
-    for (int half = 0; half < 2; half++) {
-        const uint8_t *ql = block + 64 * half;
-        const uint8_t *qh = block + 128 + 32 * half;
-        const int8_t *scales = (const int8_t *)block + 192 + 8 * half;
-        for (int run = 0; run < 4; run++) {
-            for (int i = 0; i < 32; i++) {
-                int low = ql[32 * (run & 1) + i] >> (run >= 2 ? 4 : 0) & 15;
-                int high = qh[i] >> (2 * run) & 3;
-                float scale = d * (float)scales[2 * run + i / 16];
-                out[128 * half + 32 * run + i] = scale * (float)((low | high << 4) - 32);
-            }
-        }
+    bool minima = tsr_dtype_has_minima(dtype);
+    for (int i = 0; i < 32; i++) {
+        float v = x->d * x->scale[i / 16] * (float)x->q[i];
+        out[i] = minima ? v + x->m * x->min[i / 16] : v;
     }
 }
 
-static void block_to_f32(enum tsr_dtype dtype, const uint8_t *block, float *out)
+static float plain_to_f32(enum tsr_dtype dtype, const uint8_t *p)
 {
-    float d = tsr_f16_to_f32(load_u16(block));
+    float f;
+    double d;
+    int64_t i;
     switch (dtype) {
-    case TSR_DTYPE_Q8_0:
-        for (int i = 0; i < 32; i++) {
-            out[i] = d * (float)(int8_t)block[2 + i];
-        }
-        break;
-    case TSR_DTYPE_Q4_0:
-        for (int i = 0; i < 16; i++) {
-            out[i] = d * (float)((block[2 + i] & 15) - 8);
-            out[i + 16] = d * (float)((block[2 + i] >> 4) - 8);
-        }
-        break;
-    case TSR_DTYPE_Q4_1: {
-        float m = tsr_f16_to_f32(load_u16(block + 2));
-        for (int i = 0; i < 16; i++) {
-            out[i] = d * (float)(block[4 + i] & 15) + m;
-            out[i + 16] = d * (float)(block[4 + i] >> 4) + m;
-        }
-        break;
-    }
-    case TSR_DTYPE_Q6_K:
-        q6_k_to_f32(block, out);
-        break;
+    case TSR_DTYPE_F32:
+        memcpy(&f, p, sizeof f);
+        return f;
+    case TSR_DTYPE_F16:
+        return tsr_f16_to_f32(tsr_load_u16(p));
+    case TSR_DTYPE_BF16:
+        return tsr_bf16_to_f32(tsr_load_u16(p));
+    case TSR_DTYPE_F64:
+        memcpy(&d, p, sizeof d);
+        return (float)d;
+    case TSR_DTYPE_F8_E4M3:
+        return tsr_f8_e4m3_to_f32(*p);
+    case TSR_DTYPE_I8:
+        return (float)(int8_t)*p;
+    case TSR_DTYPE_I16:
+        return (float)(int16_t)tsr_load_u16(p);
+    case TSR_DTYPE_I32:
+        return (float)(int32_t)tsr_load_u32(p);
     default:
-        assert(0);
+        assert(dtype == TSR_DTYPE_I64);
+        memcpy(&i, p, sizeof i);
+        return (float)i;
     }
 }
 
@@ -132,23 +163,17 @@ void tsr_dtype_to_f32(enum tsr_dtype dtype, const void *src, float *out, size_t 
     const struct tsr_dtype_info *info = tsr_dtype_info(dtype);
     const uint8_t *p = src;
     assert(count % info->block == 0);
-    switch (dtype) {
-    case TSR_DTYPE_F32:
-        memcpy(out, src, count * 4);
-        return;
-    case TSR_DTYPE_F16:
+    if (!tsr_dtype_is_ints(dtype)) {
         for (size_t i = 0; i < count; i++) {
-            out[i] = tsr_f16_to_f32(load_u16(p + 2 * i));
+            out[i] = plain_to_f32(dtype, p + i * info->block_bytes);
         }
         return;
-    case TSR_DTYPE_BF16:
-        for (size_t i = 0; i < count; i++) {
-            out[i] = tsr_bf16_to_f32(load_u16(p + 2 * i));
-        }
-        return;
-    default:
-        for (size_t i = 0; i < count; i += info->block, p += info->block_bytes) {
-            block_to_f32(dtype, p, out + i);
+    }
+    for (size_t i = 0; i < count; i += info->block, p += info->block_bytes) {
+        for (uint32_t k = 0; k < info->block; k += 32) {
+            struct tsr_ints x;
+            tsr_block_ints(dtype, p, k / 32, &x);
+            ints_to_f32(dtype, &x, out + i + k);
         }
     }
 }

@@ -103,7 +103,8 @@ static struct tsr_tensor_entry *take(struct tsr_builder *b, const char *name)
     if (!entry) {
         return NULL;
     }
-    if (entry->tensor.dtype == TSR_DTYPE_COUNT) {
+    enum tsr_dtype dtype = entry->tensor.dtype;
+    if (dtype == TSR_DTYPE_COUNT || (dtype >= TSR_DTYPE_I8 && dtype <= TSR_DTYPE_I64)) {
         b->status =
             tsr_err_set(b->err, -ENOTSUP, "tensor '%s' is of type %s, which is not supported", name,
                         entry->type);

@@ -266,12 +266,13 @@ static int take_tensor(struct tsr_gguf *gguf, struct cursor *c)
     if (take_u32(c, &number, text) < 0 || take_u64(c, &entry.file_off, text) < 0) {
         return -EINVAL;
     }
-    const struct tsr_ggml_type *type = tsr_ggml_type(number);
-    if (!type) {
+    t->dtype = tsr_ggml_dtype(number);
+    if (t->dtype == TSR_DTYPE_COUNT) {
         return tsr_err_set(c->err, -ENOTSUP,
                            "tensor '%s' has type %u, which this reader does not know", text,
                            number);
     }
+    const struct tsr_dtype_info *type = tsr_dtype_info(t->dtype);
     if (t->dims[t->n_dims - 1] % type->block != 0) {
         return tsr_err_set(c->err, -EINVAL,
                            "tensor '%s' has rows of %llu, not a multiple of the %u that a block of "
@@ -284,7 +285,6 @@ static int take_tensor(struct tsr_gguf *gguf, struct cursor *c)
         return tsr_err_set(c->err, -EINVAL, "tensor '%s' has more bytes than can be counted", text);
     }
     t->bytes = blocks * type->block_bytes;
-    t->dtype = type->dtype;
     t->name = text;
     entry.type = type->name;
     *added = entry;

@@ -27,7 +27,7 @@ static const struct type {
     {"F32",     4, TSR_DTYPE_F32},
     {"F16",     2, TSR_DTYPE_F16},
     {"BF16",    2, TSR_DTYPE_BF16},
-    {"F64",     8, TSR_DTYPE_COUNT},
+    {"F64",     8, TSR_DTYPE_F64},
     {"I64",     8, TSR_DTYPE_COUNT},
     {"I32",     4, TSR_DTYPE_COUNT},
     {"I16",     2, TSR_DTYPE_COUNT},
@@ -37,7 +37,7 @@ static const struct type {
     {"U16",     2, TSR_DTYPE_COUNT},
     {"U8",      1, TSR_DTYPE_COUNT},
     {"BOOL",    1, TSR_DTYPE_COUNT},
-    {"F8_E4M3", 1, TSR_DTYPE_COUNT},
+    {"F8_E4M3", 1, TSR_DTYPE_F8_E4M3},
     {"F8_E5M2", 1, TSR_DTYPE_COUNT},
 };
 /* clang-format on */

@@ -515,7 +515,7 @@ static void test_gguf_reads_tensors(void **state)
     }
 }
 
-static void test_gguf_lists_types_that_are_not_computed_with(void **state)
+static void test_gguf_reads_types_by_their_blocks(void **state)
 {
     (void)state;
     struct craft c = {0};
@@ -524,7 +524,7 @@ static void test_gguf_lists_types_that_are_not_computed_with(void **state)
     one_matrix(&c, 256, 1, 12, 0, 160);
     assert_int_equal(tsr_gguf_parse(&gguf, c.data, c.size, &err), 0);
     const struct tsr_tensor_entry *entry = tsr_tensors_find(tsr_gguf_tensors(gguf), "blk.0.x");
-    assert_int_equal(entry->tensor.dtype, TSR_DTYPE_COUNT);
+    assert_int_equal(entry->tensor.dtype, TSR_DTYPE_Q4_K);
     assert_string_equal(entry->type, "Q4_K");
     assert_int_equal(entry->tensor.bytes, 144);
     tsr_gguf_close(gguf);
@@ -571,7 +571,7 @@ int main(void)
         cmocka_unit_test(test_gguf_reads_every_type),
         cmocka_unit_test(test_gguf_reads_arrays),
         cmocka_unit_test(test_gguf_reads_tensors),
-        cmocka_unit_test(test_gguf_lists_types_that_are_not_computed_with),
+        cmocka_unit_test(test_gguf_reads_types_by_their_blocks),
         cmocka_unit_test(test_gguf_opens_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

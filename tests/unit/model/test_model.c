@@ -50,7 +50,7 @@ struct change {
     const char *drop;    /* a tensor that is not written */
     const char *add;     /* a further tensor of that name: add_size numbers 0, 1, 2 ... */
     uint32_t add_size;
-    const char *retype; /* this tensor is F64 (directory) or Q5_0 (GGUF) */
+    const char *retype; /* this tensor is I64 (directory) or I32 (GGUF) */
     float norm;         /* value of the norms' elements; 0 stands for 1 */
     uint32_t keys;      /* metadata entries that `more` holds */
     struct craft more;
@@ -135,7 +135,7 @@ static void write_safetensors(const char *name, const struct change *change, uin
         at +=
             (size_t)snprintf(header + at, sizeof header - at,
                              "%s\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}",
-                             at > 1 ? "," : "", t->hf, wide ? "F64" : "F32", shape, off, data.size);
+                             at > 1 ? "," : "", t->hf, wide ? "I64" : "F32", shape, off, data.size);
         off = data.size;
     }
     if (change->add && end == TINY) {
@@ -182,14 +182,14 @@ static void write_gguf(const struct change *change)
         if (change->drop && strcmp(change->drop, t->gguf) == 0) {
             continue;
         }
-        bool blocks = change->retype && strcmp(change->retype, t->gguf) == 0;
+        bool wide = change->retype && strcmp(change->retype, t->gguf) == 0;
         craft_string(&c, t->gguf);
         craft_u32(&c, t->rows ? 2 : 1);
         craft_u64(&c, t->cols);
         if (t->rows) {
             craft_u64(&c, t->rows);
         }
-        craft_u32(&c, blocks ? 6 : 0);
+        craft_u32(&c, wide ? 26 : 0);
         craft_u64(&c, data.size);
         uint32_t n = (t->rows ? t->rows : 1) * t->cols;
         for (uint32_t j = 0; j < n; j++) {
@@ -316,7 +316,7 @@ static void test_model_refuses_directories(void **state)
         {{.add = "model.layers.0.self_attn.q_proj.bias", .add_size = 32}, -ENOTSUP, "has no part"},
         {{.retype = "model.layers.0.mlp.up_proj.weight"},
          -ENOTSUP,
-         "up_proj.weight' is of type F64"},
+         "up_proj.weight' is of type I64"},
         {{.norm = NAN}, -EINVAL, "input_layernorm.weight' holds nan at 0"},
         {{.norm = INFINITY}, -EINVAL, "holds inf at 0"},
         {{.members = "\"model_type\":\"qwen2\""}, -EINVAL, "q_proj.bias' is missing"},
@@ -544,7 +544,7 @@ static void test_model_refuses_ggufs(void **state)
         const char *words;
     } cases[] = {
         {.drop = "blk.0.ffn_up.weight", .code = -EINVAL, .words = "ffn_up.weight' is missing"},
-        {.retype = "blk.0.ffn_up.weight", .code = -ENOTSUP, .words = "is of type Q5_0"},
+        {.retype = "blk.0.ffn_up.weight", .code = -ENOTSUP, .words = "is of type I32"},
         {.add = "blk.0.attn_q_norm.weight", 16, -ENOTSUP, "has no part in a llama model"},
         {.add = "blk.0.attn_q.bias", 31, -EINVAL, "is [31], where the configuration means [32]"},
         {.add = "rope_freqs.weight", 7, -EINVAL, "is 7 numbers of type F32, where 8"},

@@ -5,16 +5,44 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Types of safetensors and of ggml, whose blocks are described in ggml-common.h
+ * (github.com/ggml-org/llama.cpp). */
 enum tsr_dtype {
     TSR_DTYPE_F32,
     TSR_DTYPE_F16,
     TSR_DTYPE_BF16,
-    TSR_DTYPE_Q8_0, /* blocks of 32: f16 scale, 32 x i8; value = d * q (ggml block_q8_0) */
-    TSR_DTYPE_Q4_0, /* blocks of 32: f16 scale, 16 bytes; value = d * (q - 8) (ggml block_q4_0) */
-    TSR_DTYPE_Q4_1, /* blocks of 32: f16 scale and minimum, 16 bytes; value = d * q + m (block_q4_1)
-                     */
-    TSR_DTYPE_Q6_K, /* blocks of 256: 128 low bytes, 64 high bytes, 16 x i8 scales, f16 d
-                       (block_q6_K) */
+    TSR_DTYPE_F64,
+    TSR_DTYPE_F8_E4M3, /* "fn": no infinity, 0x7f and 0xff are NaN */
+    TSR_DTYPE_I8,
+    TSR_DTYPE_I16,
+    TSR_DTYPE_I32,
+    TSR_DTYPE_I64,
+    TSR_DTYPE_Q8_0, /* the types from here on are blocks of integers */
+    TSR_DTYPE_Q8_1,
+    TSR_DTYPE_Q8_K,
+    TSR_DTYPE_Q4_0,
+    TSR_DTYPE_Q4_1,
+    TSR_DTYPE_Q5_0,
+    TSR_DTYPE_Q5_1,
+    TSR_DTYPE_Q2_K,
+    TSR_DTYPE_Q3_K,
+    TSR_DTYPE_Q4_K,
+    TSR_DTYPE_Q5_K,
+    TSR_DTYPE_Q6_K,
+    TSR_DTYPE_IQ4_NL,
+    TSR_DTYPE_IQ4_XS,
+    TSR_DTYPE_MXFP4,
+    TSR_DTYPE_NVFP4,
+    TSR_DTYPE_Q1_0,
+    TSR_DTYPE_TQ1_0,
+    TSR_DTYPE_TQ2_0,
+    TSR_DTYPE_IQ2_XXS,
+    TSR_DTYPE_IQ2_XS,
+    TSR_DTYPE_IQ2_S,
+    TSR_DTYPE_IQ3_XXS,
+    TSR_DTYPE_IQ3_S,
+    TSR_DTYPE_IQ1_S,
+    TSR_DTYPE_IQ1_M,
     TSR_DTYPE_COUNT
 };
 
@@ -26,14 +54,17 @@ struct tsr_dtype_info {
 
 const struct tsr_dtype_info *tsr_dtype_info(enum tsr_dtype dtype);
 
-/* The exact f32 values of count elements (a multiple of the block) at src, unaligned as files have
- * it. */
+/* The f32 values of count elements (a multiple of the block) at src, unaligned as files have it:
+ * what ggml's reference gives, bit for bit. F64, I32 and I64 are rounded to nearest even. */
 void tsr_dtype_to_f32(enum tsr_dtype dtype, const void *src, float *out, size_t count);
 
 /* IEEE 754 half and bfloat16 against float, round to nearest even, NaN kept. */
 float tsr_f16_to_f32(uint16_t h);
 uint16_t tsr_f32_to_f16(float f);
 uint16_t tsr_f32_to_bf16(float f);
+/* 8 bits: sign, 4 of exponent (bias 7), 3 of mantissa (Micikevicius et al., "FP8 formats for deep
+ * learning", 2022). */
+float tsr_f8_e4m3_to_f32(uint8_t h);
 static inline float tsr_bf16_to_f32(uint16_t h)
 {
     union {
