@@ -250,18 +250,6 @@ void tessera_options_init(struct tessera_options *options)
     };
 }
 
-/* The largest options part: what stands before the payload in a SUBMIT. */
-enum {
-    OPTIONS_BYTES_MAX = sizeof(struct tsr_wire_submit) +
-                        TSR_WIRE_BIAS_MAX * sizeof(struct tsr_wire_bias) +
-                        TSR_WIRE_STOPS_MAX * (sizeof(uint16_t) + TSR_WIRE_STOP_BYTES_MAX) + 8,
-};
-
-struct build {
-    _Alignas(64) uint8_t bytes[OPTIONS_BYTES_MAX];
-    uint32_t bytes_used;
-};
-
 static uint16_t flags_of(const struct tessera_options *o)
 {
     unsigned flags = 0;
@@ -276,7 +264,7 @@ static uint16_t flags_of(const struct tessera_options *o)
 }
 
 /* Writes the options; the ranges are then checked by the same function that the engine uses. */
-static int build_options(struct build *build, const struct tessera_options *o,
+static int build_options(struct tessera_built *build, const struct tessera_options *o,
                          enum tsr_payload_kind kind, uint32_t payload_bytes, uint16_t flags,
                          struct tessera_error *err)
 {
@@ -340,7 +328,7 @@ static int build_options(struct build *build, const struct tessera_options *o,
     return 0;
 }
 
-static int check(struct build *build, uint32_t payload_bytes, struct tessera_error *err)
+static int check(struct tessera_built *build, uint32_t payload_bytes, struct tessera_error *err)
 {
     struct tsr_wire_submit *submit = (void *)build->bytes;
     submit->chunk_bytes = chunk_of(build->bytes_used, payload_bytes);
@@ -354,8 +342,31 @@ static int check(struct build *build, uint32_t payload_bytes, struct tessera_err
     return 0;
 }
 
+/* The options part of a SUBMIT, in t->built. Options that are those of the last submit, which
+ * passed the checks, are not built again: most clients always ask with the same. */
+static int build(struct tessera *t, const struct tessera_options *o, enum tsr_payload_kind kind,
+                 uint32_t payload_bytes, uint16_t flags, struct tessera_error *err)
+{
+    struct tessera_built *built = &t->built;
+    struct tsr_wire_submit *submit = (void *)built->bytes;
+    if (built->reusable && o->size == sizeof *o && memcmp(o, &built->from, sizeof *o) == 0) {
+        submit->kind = (uint8_t)kind;
+        submit->flags = flags;
+        submit->payload_bytes = payload_bytes;
+        return 0;
+    }
+    built->reusable = false;
+    int result = build_options(built, o, kind, payload_bytes, flags, err);
+    result = result ? result : check(built, payload_bytes, err);
+    if (!result && o->bias_count == 0 && o->stop_count == 0) { /* nothing behind pointers */
+        built->from = *o;
+        built->reusable = true;
+    }
+    return result;
+}
+
 /* Sends at once, or puts a copy into the outbox. */
-static int send_or_keep(struct tessera *t, struct live *live, const struct build *build,
+static int send_or_keep(struct tessera *t, struct live *live, const struct tessera_built *build,
                         const void *payload, uint32_t payload_bytes, struct tessera_error *err)
 {
     if (!t->outbox && build->bytes_used + payload_bytes <= TSR_WIRE_RECORD_BYTES_MAX) {
@@ -414,10 +425,8 @@ static uint64_t submit(struct tessera *t, enum tsr_payload_kind kind, const void
         tessera_options_init(&usual);
         options = &usual;
     }
-    struct build build;
     uint16_t flags = (uint16_t)(flags_of(options) | extra_flags);
-    if (build_options(&build, options, kind, (uint32_t)bytes, flags, err) != 0 ||
-        check(&build, (uint32_t)bytes, err) != 0) {
+    if (build(t, options, kind, (uint32_t)bytes, flags, err) != 0) {
         return 0;
     }
     struct live *live = tessera_live_begin(t);
@@ -428,10 +437,10 @@ static uint64_t submit(struct tessera *t, enum tsr_payload_kind kind, const void
     }
     live->automatic = t->credit != 0;
     live->first_credit = t->credit ? t->credit : options->credit;
-    struct tsr_wire_submit *fixed = (void *)build.bytes;
+    struct tsr_wire_submit *fixed = (void *)t->built.bytes;
     fixed->request = live->id;
     fixed->credit = live->first_credit;
-    if (send_or_keep(t, live, &build, payload, (uint32_t)bytes, err) != 0) {
+    if (send_or_keep(t, live, &t->built, payload, (uint32_t)bytes, err) != 0) {
         tessera_live_end(t, live);
         return 0;
     }

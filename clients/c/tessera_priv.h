@@ -41,6 +41,21 @@ struct kept {
     _Alignas(8) uint8_t bytes[];
 };
 
+/* The largest options part: what stands before the payload in a SUBMIT. */
+enum {
+    TESSERA_BUILT_BYTES_MAX = sizeof(struct tsr_wire_submit) +
+                              TSR_WIRE_BIAS_MAX * sizeof(struct tsr_wire_bias) +
+                              TSR_WIRE_STOPS_MAX * (sizeof(uint16_t) + TSR_WIRE_STOP_BYTES_MAX) + 8,
+};
+
+/* The options part of the last submit, and the options that it was built from. */
+struct tessera_built {
+    struct tessera_options from;
+    bool reusable; /* it passed the checks, and `from` is all that it says */
+    uint32_t bytes_used;
+    _Alignas(8) uint8_t bytes[TESSERA_BUILT_BYTES_MAX];
+};
+
 struct tessera {
     struct tsr_link link;
     enum tessera_wait_mode wait_mode;
@@ -52,6 +67,7 @@ struct tessera {
     uint64_t next_count;
     struct live *queued; /* requests with credit or a cancel to send */
 
+    struct tessera_built built;
     struct outgoing *outbox, **outbox_end;
     uint64_t outbox_bytes;
 

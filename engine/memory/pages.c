@@ -4,6 +4,9 @@
 #include <errno.h>
 #include <linux/mman.h>
 #include <numaif.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -45,15 +48,67 @@ static void bind_node(void *base, size_t size, int node)
     }
 }
 
-/* Faults every page in. -EINVAL where the kernel does not know how to without risking SIGBUS. */
-static int populate(uint8_t *base, size_t size)
+/* A range to be faulted in: threads take slices of it in turn. */
+struct populate {
+    uint8_t *base;
+    size_t size;
+    bool may_touch; /* where the kernel does not know MADV_POPULATE_WRITE (before Linux 5.14) */
+    _Atomic size_t next;
+    _Atomic int error;
+};
+
+enum { SLICE_BYTES = 8 << 20, POPULATE_THREADS_MAX = 16 };
+
+static int populate_slice(const struct populate *p, uint8_t *base, size_t size)
 {
     while (madvise(base, size, MADV_POPULATE_WRITE) < 0) {
+        if (errno == EINVAL && p->may_touch) {
+            memset(base, 0, size);
+            return 0;
+        }
         if (errno != EINTR && errno != EAGAIN) {
-            return -errno;
+            return errno;
         }
     }
     return 0;
+}
+
+/* Between two slices the process's memory map is unlocked, so that other threads can map memory:
+ * the control thread tells clients how far loading is. */
+static void *populate_slices(void *ctx)
+{
+    struct populate *p = ctx;
+    size_t at;
+    while ((at = atomic_fetch_add(&p->next, SLICE_BYTES)) < p->size && !atomic_load(&p->error)) {
+        size_t left = p->size - at;
+        int error = populate_slice(p, p->base + at, left < SLICE_BYTES ? left : SLICE_BYTES);
+        if (error) {
+            atomic_store(&p->error, error);
+        }
+    }
+    return NULL;
+}
+
+/* Faults every page in, on as many threads as there are CPUs: clearing pages is most of an engine's
+ * start. -EINVAL where the kernel does not know how to without risking SIGBUS. */
+static int populate(uint8_t *base, size_t size, bool may_touch)
+{
+    struct populate p = {.base = base, .size = size, .may_touch = may_touch};
+    pthread_t threads[POPULATE_THREADS_MAX];
+    cpu_set_t cpus;
+    size_t n = 0, want = (size - 1) / SLICE_BYTES;
+    size_t others =
+        sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? (size_t)CPU_COUNT(&cpus) - 1 : 0;
+    want = want < others ? want : others;
+    while (n < want && n < POPULATE_THREADS_MAX &&
+           pthread_create(&threads[n], NULL, populate_slices, &p) == 0) {
+        n++;
+    }
+    populate_slices(&p);
+    while (n > 0) {
+        pthread_join(threads[--n], NULL);
+    }
+    return -atomic_load(&p.error);
 }
 
 /* Whether most of the range lies on transparent huge pages; asks the kernel to gather it where it
@@ -121,13 +176,7 @@ int tsr_pages_map(struct tsr_arena *arena, size_t bytes, enum tsr_pages pages)
     }
     madvise(base, size, MADV_DONTDUMP); /* weights are in the file, prompts are nobody's business */
 
-    result = populate(base, size);
-    if (result == -EINVAL && !hugetlb) {
-        /* Before Linux 5.14. Huge pages are left alone there: touching one that the node does not
-         * have is SIGBUS. */
-        memset(base, 0, size);
-        result = 0;
-    }
+    result = populate(base, size, !hugetlb);
     if (result < 0) {
         goto fail;
     }

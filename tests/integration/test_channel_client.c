@@ -205,6 +205,40 @@ static void test_client_gets_its_text_back(void **state)
     tessera_close(t);
 }
 
+/* Options that are those of the last submit are not built again: no trace of others may stay. */
+static void test_client_asks_again_with_other_options(void **state)
+{
+    (void)state;
+    struct tessera *t = connect_with(256);
+    struct tessera_options three, five, bad, stopped;
+    const char *stops[] = {"d"};
+    tessera_options_init(&three);
+    three.tokens_max = 3;
+    five = bad = stopped = three;
+    five.tokens_max = 5;
+    bad.temperature = -1;
+    stopped.stops = stops;
+    stopped.stop_count = 1;
+    const struct {
+        const struct tessera_options *options;
+        const char *text;
+        uint32_t tokens; /* 0: refused */
+    } asked[] = {{&three, "abcdefgh", 3}, {&three, "xy", 2},       {&five, "abcdefgh", 5},
+                 {&bad, "abcdefgh", 0},   {&five, "abcdefgh", 5},  {&stopped, "abcdefgh", 3},
+                 {&stopped, "abcd", 3},   {&three, "abcdefgh", 3}, {NULL, "abcdefgh", 8}};
+    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
+        char out[16];
+        uint64_t id =
+            tessera_submit_text(t, asked[i].text, strlen(asked[i].text), asked[i].options, &err);
+        assert_int_equal(id != 0, asked[i].tokens > 0);
+        if (id) {
+            assert_int_equal(finish(t, id, out, sizeof out).completion_tokens, asked[i].tokens);
+            assert_memory_equal(out, asked[i].text, asked[i].tokens);
+        }
+    }
+    tessera_close(t);
+}
+
 static void test_client_sends_prompts_longer_than_the_ring(void **state)
 {
     (void)state;
@@ -588,6 +622,7 @@ int main(void)
         cmocka_unit_test(test_client_limits_live_requests),
         cmocka_unit_test(test_client_hears_that_the_model_loads),
         cmocka_unit_test(test_client_gets_its_text_back),
+        cmocka_unit_test(test_client_asks_again_with_other_options),
         cmocka_unit_test(test_client_sends_prompts_longer_than_the_ring),
         cmocka_unit_test(test_client_takes_many_long_answers),
         cmocka_unit_test(test_client_sends_chats),
