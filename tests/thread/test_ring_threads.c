@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "../../shm/channel_priv.h"
+#include "channel_priv.h"
 
 #include <tsr/shm/link.h>
 
