@@ -118,9 +118,9 @@ def qwen(kind, architecture, dtype, old, **more):
 
 
 def gemma(kind, architecture, dtype, old, **more):
-    return common(kind, architecture, dtype, old, attention_bias=False, head_dim=20, pad_token_id=0,
-                  hidden_activation="gelu_pytorch_tanh", rms_norm_eps=1e-06,
-                  **{"tie_word_embeddings": True, "num_hidden_layers": 4, "intermediate_size": 61, **more})
+    return common(kind, architecture, dtype, old, attention_bias=False, pad_token_id=0,
+                  hidden_activation="gelu_pytorch_tanh", rms_norm_eps=1e-06, tie_word_embeddings=True,
+                  **{"head_dim": 20, "num_hidden_layers": 4, "intermediate_size": 61, **more})
 
 
 def baichuan(architecture, **more):
@@ -140,6 +140,12 @@ def phi3(old, **more):
                   original_max_position_embeddings=48, pad_token_id=0, **more)
 
 
+def internlm2(**more):
+    return common("internlm2", "InternLM2ForCausalLM", "bfloat16", OLD, attn_implementation="eager", bias=False,
+                  auto_map={"AutoConfig": "configuration_internlm2.InternLM2Config"}, pad_token_id=2,
+                  rope_theta=1000000.0, rope_scaling={"factor": 2.0, "type": "dynamic"}, **more)
+
+
 LONGROPE = {"long_factor": [1.0, 1.1, 1.3, 1.8, 2.7, 4.1, 6.0, 9.5, 13.0, 20.0],
             "short_factor": [1.0, 1.02, 1.05, 1.1, 1.2, 1.3, 1.5, 1.8, 2.1, 2.5]}
 
@@ -150,7 +156,7 @@ CASES = [
          matters=[{"rope_theta": 10000.0}]),
     Case("qwen1.5-mha",
          qwen("qwen2", "Qwen2ForCausalLM", "bfloat16", OLD, num_key_value_heads=4, vocab_size=1009,
-              rope_theta=1000000.0, max_window_layers=21, sliding_window=512, use_sliding_window=False),
+              tie_word_embeddings=True, rope_theta=1000000.0, max_window_layers=21, sliding_window=512, use_sliding_window=False),
          lengths=(4, 21)),
     Case("qwen2-windows",
          qwen("qwen2", "Qwen2ForCausalLM", "float16", OLD, num_hidden_layers=3, tie_word_embeddings=True,
@@ -170,7 +176,7 @@ CASES = [
               rope_scaling={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}),
          matters=[{"rope_scaling": None}, {"rope_scaling.factor": 2.0}]),
     Case("yi",
-         llama("float32", OLD, hidden_size=48, intermediate_size=271, rope_theta=5000000.0, rope_scaling=None,
+         llama("bfloat16", OLD, intermediate_size=271, rope_theta=5000000.0, rope_scaling=None,
                pad_token_id=0), shards=2),
     Case("llama-biases",
          llama("bfloat16", NEW, head_dim=10, rope_parameters={"rope_theta": 500000.0, "rope_type": "default"})
@@ -211,6 +217,11 @@ CASES = [
                hidden_act="gelu_pytorch_tanh", cache_implementation="hybrid"),
          matters=[{"attn_logit_softcapping": 50.0}, {"final_logit_softcapping": 30.0},
                   {"query_pre_attn_scalar": 20}, {"sliding_window": 9}]),
+    Case("gemma2-head-scale",  # as 2B and 9B; a GGUF has no query_pre_attn_scalar
+         gemma("gemma2", "Gemma2ForCausalLM", "bfloat16", OLD, attn_logit_softcapping=3.0,
+               final_logit_softcapping=0.7, query_pre_attn_scalar=20, rope_theta=10000.0, sliding_window=11,
+               hidden_act="gelu_pytorch_tanh", cache_implementation="hybrid", num_hidden_layers=2),
+         lengths=(5, 37)),
     Case("gemma3-linear",
          gemma("gemma3_text", "Gemma3ForCausalLM", "bfloat16", OLD, attn_logit_softcapping=None,
                final_logit_softcapping=None, query_pre_attn_scalar=14, rope_theta=1000000.0,
@@ -226,6 +237,13 @@ CASES = [
                                 "sliding_attention": {"rope_theta": 10000.0, "rope_type": "default"}}),
          matters=[{"rope_parameters.full_attention.rope_type": "default"}, {"layer_types": None},
                   {"final_logit_softcapping": None}]),
+    Case("gemma3-every-6",  # as 4B; a GGUF has neither query_pre_attn_scalar nor the pattern
+         gemma("gemma3_text", "Gemma3ForCausalLM", "bfloat16", OLD, attn_logit_softcapping=None,
+               final_logit_softcapping=None, query_pre_attn_scalar=10, rope_theta=1000000.0, head_dim=10,
+               rope_local_base_freq=10000.0, rope_scaling={"factor": 8.0, "rope_type": "linear"},
+               sliding_window=9, sliding_window_pattern=6, num_hidden_layers=7, num_key_value_heads=1,
+               intermediate_size=31),
+         lengths=(5, 37), matters=[{"rope_scaling": None}, {"sliding_window_pattern": 5}]),
     Case("olmo2",
          common("olmo2", "Olmo2ForCausalLM", "float32", OLD, attention_bias=False, hidden_size=48,
                 rope_scaling=None, rope_theta=500000.0, rms_norm_eps=1e-06)),
@@ -240,18 +258,27 @@ CASES = [
                 num_hidden_layers=3, pad_token_id=0, no_rope_layer_interval=4, no_rope_layers=[1, 0, 1], rope_scaling=None,
                 rope_theta=5000000.0, sliding_window=8, use_sliding_window=False, tie_word_embeddings=True),
          matters=[{"no_rope_layers": [1, 1, 1]}, {"use_sliding_window": True}]),
-    Case("internlm2",
-         common("internlm2", "InternLM2ForCausalLM", "bfloat16", OLD, bias=False, num_hidden_layers=2,
-                auto_map={"AutoConfig": "configuration_internlm2.InternLM2Config"},
-                attn_implementation="eager", max_position_embeddings=48, num_attention_heads=4,
-                num_key_value_heads=2, pad_token_id=2, rope_theta=1000000.0,
-                rope_scaling={"factor": 2.0, "type": "dynamic"}),
+    Case("smollm3-every-4",  # as published; a GGUF does not say which layers
+         common("smollm3", "SmolLM3ForCausalLM", "bfloat16", OLD, attention_bias=False, mlp_bias=False,
+                num_hidden_layers=5, no_rope_layer_interval=4, no_rope_layers=[1, 1, 1, 0, 1], rope_scaling=None,
+                rope_theta=5000000.0, sliding_window=None, use_sliding_window=False, tie_word_embeddings=True,
+                intermediate_size=31, pad_token_id=0),
+         lengths=(5, 37), matters=[{"no_rope_layers": [1, 1, 1, 1, 1]}]),
+    Case("internlm2", internlm2(num_hidden_layers=2, max_position_embeddings=64), lengths=(5, 40)),
+    Case("internlm2-dynamic", internlm2(num_hidden_layers=1, max_position_embeddings=20), lengths=(58,),
          matters=[{"rope_scaling": None}]),
-    Case("baichuan-7b", baichuan("BaiChuanForCausalLM")),
+    Case("baichuan-7b",  # layers as published: for llama.cpp others than 32 do not turn
+         baichuan("BaiChuanForCausalLM", hidden_size=24, num_attention_heads=3, num_hidden_layers=32,
+                  intermediate_size=11),
+         lengths=(5, 30)),
     Case("baichuan-13b",
          baichuan("BaichuanForCausalLM", max_position_embeddings=None, model_max_length=512, hidden_size=48,
                   num_attention_heads=6, gradient_checkpointing=False),
          matters=[{"max_position_embeddings": 512}, {"num_attention_heads": 8}]),
+    Case("baichuan-13b-40",  # as published: a GGUF says ALiBi by 40 layers
+         baichuan("BaichuanForCausalLM", max_position_embeddings=None, model_max_length=512, hidden_size=18,
+                  num_attention_heads=3, num_hidden_layers=40, intermediate_size=11),
+         lengths=(5, 30), matters=[{"max_position_embeddings": 512}]),
     Case("baichuan2-7b",
          baichuan("BaichuanForCausalLM", model_max_length=512, z_loss_weight=0),
          matters=[{"z_loss_weight": None}]),
