@@ -5,7 +5,7 @@
 #include <utf8proc.h>
 
 #include "added_priv.h"
-#include "utf8_priv.h"
+#include "text_priv.h"
 
 int tsr_added_add(struct tsr_added *added, const struct tsr_added_token *token, struct tsr_err *err)
 {
@@ -25,6 +25,7 @@ int tsr_added_add(struct tsr_added *added, const struct tsr_added_token *token, 
         return tsr_err_set(err, -ENOMEM, "no memory for an added token of %u bytes", token->len);
     memcpy(text, token->text, token->len);
     added->tokens[added->n] = *token;
+    added->tokens[added->n].order = added->n;
     added->tokens[added->n++].text = text;
     return 0;
 }
@@ -35,7 +36,7 @@ static int compare(const void *a, const void *b)
     int order = memcmp(x->text, y->text, x->len < y->len ? x->len : y->len);
     if (order == 0)
         order = (x->len > y->len) - (x->len < y->len);
-    return order ? order : (x->id > y->id) - (x->id < y->id);
+    return order ? order : (x->order > y->order) - (x->order < y->order);
 }
 
 void tsr_added_sort(struct tsr_added *added)
@@ -53,6 +54,8 @@ void tsr_added_sort(struct tsr_added *added)
         added->tokens[kept++] = added->tokens[i];
     }
     added->n = kept;
+    for (uint32_t i = 0; i < kept; i++)
+        added->tokens[i].order = i;
     uint32_t at = 0;
     for (unsigned b = 0; b <= 256; b++) {
         while (at < added->n && (uint8_t)added->tokens[at].text[0] < b)
@@ -89,14 +92,6 @@ static bool is_word(int32_t c)
     default:
         return false;
     }
-}
-
-static bool is_space(int32_t c)
-{
-    return (c >= 9 && c <= 13) || c == 0x85 ||
-           (c >= 0x20 && (utf8proc_category(c) == UTF8PROC_CATEGORY_ZS ||
-                          utf8proc_category(c) == UTF8PROC_CATEGORY_ZL ||
-                          utf8proc_category(c) == UTF8PROC_CATEGORY_ZP));
 }
 
 /* The character that begins at `at`, or -1 at the end and where there is no UTF-8. */
@@ -160,6 +155,14 @@ static const struct tsr_added_token *longest_at(const struct tsr_added *added, c
     return best;
 }
 
+size_t tsr_added_prefix(const struct tsr_added *added, const char *text, size_t len)
+{
+    struct tsr_trust all = {0};
+    const struct tsr_added_token *token =
+        added->n && len ? longest_at(added, text, len, 0, &all) : NULL;
+    return token ? token->len : 0;
+}
+
 bool tsr_added_find(const struct tsr_added *added, const char *text, size_t len, size_t from,
                     struct tsr_trust *trust, struct tsr_added_match *match)
 {
@@ -184,9 +187,10 @@ bool tsr_added_find(const struct tsr_added *added, const char *text, size_t len,
             }
         }
         while (token->lstrip && begin > from && (c = char_before(text, begin, &width)) >= 0 &&
-               is_space(c))
+               tsr_text_is_white_space((uint32_t)c))
             begin -= width;
-        while (token->rstrip && (c = char_at(text, len, end, &width)) >= 0 && is_space(c))
+        while (token->rstrip && (c = char_at(text, len, end, &width)) >= 0 &&
+               tsr_text_is_white_space((uint32_t)c))
             end += width;
         *match = (struct tsr_added_match){.token = token, .begin = begin, .end = end};
         return true;

@@ -15,6 +15,7 @@ struct tsr_added_token {
     char *text; /* owned by the set */
     uint32_t len;
     uint32_t id;
+    uint32_t order;      /* filled in: the how manieth of the set */
     bool lstrip, rstrip; /* takes the white space before, behind it */
     bool single_word;    /* only where no letter, digit or underscore touches it */
     bool guarded;        /* only where all its bytes are trusted */
@@ -29,7 +30,7 @@ struct tsr_added {
 };
 
 /* Copies the text. -EINVAL: empty or above TSR_ADDED_BYTES_MAX; -ENOMEM. A second token of the same
- * text replaces the first. */
+ * text replaces the first, at the latest when they are sorted. */
 int tsr_added_add(struct tsr_added *added, const struct tsr_added_token *token,
                   struct tsr_err *err);
 void tsr_added_sort(struct tsr_added *added);
@@ -43,5 +44,9 @@ struct tsr_added_match {
 /* The next token in text[len] at or after from; false: none. */
 bool tsr_added_find(const struct tsr_added *added, const char *text, size_t len, size_t from,
                     struct tsr_trust *trust, struct tsr_added_match *match);
+
+/* The length of the longest token with which text[len] begins; 0: none. For sets in which no token
+ * is guarded. */
+size_t tsr_added_prefix(const struct tsr_added *added, const char *text, size_t len);
 
 #endif

@@ -1,5 +1,5 @@
-/* Byte pair encoding: bytes to tokens by merging the pair of lowest rank, leftmost first, until
- * none is left. */
+/* Byte pair encoding: bytes or characters to tokens by merging the pair of lowest rank, leftmost
+ * first, until none is left. */
 #ifndef TSR_TEXT_BPE_PRIV_H
 #define TSR_TEXT_BPE_PRIV_H
 
@@ -15,11 +15,22 @@ struct tsr_bpe_merge {
 
 /* Invariant: at least half of the slots are empty. */
 struct tsr_bpe {
-    uint32_t byte_id[256]; /* TSR_TOKEN_NONE: the vocabulary cannot say this byte; it becomes unk,
-                              or nothing */
+    bool by_char; /* begins with characters, as SentencePiece does, not with bytes */
+    /* Of a byte; of the character of one byte where by_char. TSR_TOKEN_NONE: there is none. */
+    uint32_t byte_id[256];
+    /* What takes its place, where by_char: the tokens of a character's bytes where all are there
+     * ("byte fallback"), else unk, or nothing where that is TSR_TOKEN_NONE. */
+    uint32_t fallback_id[256];
     uint32_t unk;
+    bool fuse_unk;    /* neighbours that are unk are one */
     bool whole_first; /* a piece that is a token is that token, whatever the merges say
                          ("ignore_merges") */
+    bool resegment;   /* some tokens are TSR_TOKEN_UNUSED: merges go over them, results are taken
+                         apart again */
+    uint32_t (*made_of)[2]; /* where resegment, [number of tokens]: TSR_TOKEN_NONE or both parts */
+    /* Whether a token has U+2581 behind this byte: if not, no merge goes over the place, and texts
+     * are cut there. */
+    bool before_space[256];
     struct tsr_bpe_merge *merges;
     uint32_t mask, n_merges;
     const struct tsr_vocab *vocab;
@@ -49,20 +60,31 @@ struct tsr_bpe_scratch {
     uint64_t *heap;               /* [3 * cap] rank << 32 | position of the left symbol */
 };
 
-/* Finds the byte tokens; vocab and hash must stay where they are. n_merges: how many tsr_bpe_add()
- * calls follow. */
+/* Finds the byte tokens; vocab and hash must stay where they are. n_merges: about how many
+ * tsr_bpe_add() calls follow. */
 int tsr_bpe_init(struct tsr_bpe *bpe, const struct tsr_vocab *vocab,
                  const struct tsr_vocab_hash *hash, uint32_t n_merges, struct tsr_err *err);
+
+/* The same for a vocabulary of characters. */
+int tsr_bpe_init_by_char(struct tsr_bpe *bpe, const struct tsr_vocab *vocab,
+                         const struct tsr_vocab_hash *hash, uint32_t n_merges, struct tsr_err *err);
+
+/* Adds all merges of a SentencePiece vocabulary: two tokens become the token of their joined text,
+ * the one of highest score first. scores: [number of tokens]. -EINVAL: a score is not finite. */
+int tsr_bpe_add_scores(struct tsr_bpe *bpe, const float *scores, struct tsr_err *err);
+
+/* Last: merges into a guarded token are taken out, so that no text becomes one. 0 or -ENOMEM. */
+int tsr_bpe_finish(struct tsr_bpe *bpe);
 
 /* Adds a merge by the raw bytes of both sides, lowest rank first; the first of equal pairs counts.
  * -EINVAL with a sentence where a side or the result is no token. */
 int tsr_bpe_add(struct tsr_bpe *bpe, const char *left, size_t left_len, const char *right,
                 size_t right_len, struct tsr_err *err);
 
-/* The same with both sides written in the characters of byte-level vocabularies; right = NULL: left
- * holds both, divided by a space. */
-int tsr_bpe_add_mapped(struct tsr_bpe *bpe, const char *left, size_t left_len, const char *right,
-                       size_t right_len, struct tsr_err *err);
+/* The same with both sides as files write them, for a byte-level vocabulary in its characters;
+ * right = NULL: left holds both, divided by a space. */
+int tsr_bpe_add_written(struct tsr_bpe *bpe, const char *left, size_t left_len, const char *right,
+                        size_t right_len, struct tsr_err *err);
 void tsr_bpe_fini(struct tsr_bpe *bpe);
 
 int tsr_bpe_scratch_init(struct tsr_bpe_scratch *scratch);

@@ -8,7 +8,8 @@ static const char REPLACEMENT[3] = {'\xEF', '\xBF', '\xBD'};
 
 void tsr_detok_init(struct tsr_detok *detok, const struct tsr_vocab *vocab, bool show_special)
 {
-    *detok = (struct tsr_detok){.vocab = vocab, .show_special = show_special};
+    *detok = (struct tsr_detok){
+        .vocab = vocab, .show_special = show_special, .began = vocab->start == TSR_START_KEEP};
 }
 
 size_t tsr_detok_out_max(const struct tsr_vocab *vocab)
@@ -43,6 +44,28 @@ static size_t push_byte(struct tsr_detok *detok, uint8_t byte, char *out)
     return written;
 }
 
+/* Takes away what the beginning of a text loses; how many bytes of text[len] that is. */
+static size_t lose_start(struct tsr_detok *detok, const char *text, size_t len)
+{
+    const struct tsr_vocab *vocab = detok->vocab;
+    size_t at = 0, max = vocab->start == TSR_START_TRIM ? 1 : vocab->start_count - detok->n_lost;
+    while (at < len && at < max && text[at] == ' ')
+        at++;
+    if (vocab->start == TSR_START_STRIP)
+        detok->n_lost += (uint32_t)at;
+    detok->began = at < len || (vocab->start == TSR_START_STRIP && at == max);
+    return at;
+}
+
+/* The first token of a text without its spaces, where vocab->start says so; an added token is as it
+ * is. */
+static bool is_bare(struct tsr_detok *detok, uint32_t id)
+{
+    bool bare = !detok->began && detok->vocab->start == TSR_START_FIRST;
+    detok->began |= bare;
+    return bare && !(detok->vocab->flags[id] & TSR_TOKEN_ADDED);
+}
+
 size_t tsr_detok_push(struct tsr_detok *detok, uint32_t id, char *out)
 {
     size_t len;
@@ -51,8 +74,15 @@ size_t tsr_detok_push(struct tsr_detok *detok, uint32_t id, char *out)
         return 0;
     const uint8_t *p = (const uint8_t *)text;
     size_t at = 0, written = 0;
+    bool bare = is_bare(detok, id);
+    if (!detok->began)
+        at = lose_start(detok, text, len);
     while (at < len) {
-        if (detok->n_held == 0) {
+        if (bare && p[at] == ' ') {
+            at++;
+            continue;
+        }
+        if (detok->n_held == 0 && !bare) {
             size_t valid = tsr_utf8_valid(p + at, len - at);
             memcpy(out + written, text + at, valid);
             written += valid;
@@ -69,6 +99,6 @@ size_t tsr_detok_flush(struct tsr_detok *detok, char *out)
 {
     size_t n = detok->n_held ? sizeof(REPLACEMENT) : 0;
     memcpy(out, REPLACEMENT, n);
-    detok->n_held = 0;
+    tsr_detok_init(detok, detok->vocab, detok->show_special);
     return n;
 }

@@ -34,9 +34,25 @@ static int reserve_text(struct tsr_normalize_scratch *s, size_t more)
     return 0;
 }
 
-/* Appends bytes that stay as they are, with the trust that they have at `at` in the source. */
-static int copy(struct tsr_normalize_scratch *s, const char *text, size_t at, size_t end,
-                struct tsr_trust *trust)
+void tsr_normalize_reset(struct tsr_normalize_scratch *s)
+{
+    s->len = 0;
+    tsr_trust_reset(&s->trust);
+}
+
+int tsr_normalize_put(struct tsr_normalize_scratch *s, const char *bytes, size_t len, bool trusted)
+{
+    if (len == 0)
+        return 0;
+    if (reserve_text(s, len) < 0)
+        return -ENOMEM;
+    memcpy(s->text + s->len, bytes, len);
+    s->len += len;
+    return tsr_trust_append(&s->trust, s->len, trusted);
+}
+
+int tsr_normalize_copy(struct tsr_normalize_scratch *s, const char *text, size_t at, size_t end,
+                       struct tsr_trust *trust)
 {
     if (at == end)
         return 0;
@@ -161,13 +177,13 @@ static int stretch(struct tsr_normalize_scratch *s, enum tsr_normal_form form, c
         }
         int rc = 0;
         if (valid > begin)
-            rc = stable ? copy(s, text, begin, valid, trust)
+            rc = stable ? tsr_normalize_copy(s, text, begin, valid, trust)
                         : convert(s, form, text, begin, valid, trust);
         size_t bad = valid;
         while (bad < end && tsr_utf8_step(p + bad, end - bad) <= 0)
             bad++;
         if (rc == 0 && bad > valid)
-            rc = copy(s, text, valid, bad, trust);
+            rc = tsr_normalize_copy(s, text, valid, bad, trust);
         if (rc < 0)
             return rc;
         begin = bad;
@@ -178,8 +194,7 @@ static int stretch(struct tsr_normalize_scratch *s, enum tsr_normal_form form, c
 int tsr_normalize(struct tsr_normalize_scratch *scratch, enum tsr_normal_form form,
                   const char *text, size_t begin, size_t end, struct tsr_trust *trust)
 {
-    scratch->len = 0;
-    tsr_trust_reset(&scratch->trust);
+    tsr_normalize_reset(scratch);
     const uint8_t *p = (const uint8_t *)text;
     while (begin < end) {
         size_t ascii = begin;
@@ -190,7 +205,7 @@ int tsr_normalize(struct tsr_normalize_scratch *scratch, enum tsr_normal_form fo
             stop++;
         if (stop > ascii && ascii > begin)
             ascii--; /* the marks that follow may combine with it */
-        int rc = copy(scratch, text, begin, ascii, trust);
+        int rc = tsr_normalize_copy(scratch, text, begin, ascii, trust);
         if (rc == 0)
             rc = stretch(scratch, form, text, ascii, stop, trust);
         if (rc < 0)

@@ -1,4 +1,5 @@
-/* Unicode normalization forms of a text of any bytes, with its trust carried along. */
+/* Changing a text of any bytes with its trust carried along: what the stages of a normalizer share,
+ * and the first of them, Unicode's normalization forms. */
 #ifndef TSR_TEXT_NORMALIZE_PRIV_H
 #define TSR_TEXT_NORMALIZE_PRIV_H
 
@@ -22,6 +23,17 @@ struct tsr_normalize_scratch {
     int32_t *code, *sorted; /* code points of a stretch */
     size_t code_n, code_cap, sorted_cap;
 };
+
+/* Appends text[at, end), with the trust that it has. 0 or -ENOMEM. */
+int tsr_normalize_copy(struct tsr_normalize_scratch *scratch, const char *text, size_t at,
+                       size_t end, struct tsr_trust *trust);
+
+/* Appends other bytes. 0 or -ENOMEM. */
+int tsr_normalize_put(struct tsr_normalize_scratch *scratch, const char *bytes, size_t len,
+                      bool trusted);
+
+/* Empties the result. */
+void tsr_normalize_reset(struct tsr_normalize_scratch *scratch);
 
 /* Normalizes text[begin .. end), whose trust is `trust` (offsets in text). What is not UTF-8 stays
  * as it is. Linear in the length, also for any order of combining marks. 0 or -ENOMEM. */

@@ -31,6 +31,18 @@ bool tsr_text_is_space(uint32_t c)
            kind == UTF8PROC_CATEGORY_ZP;
 }
 
+bool tsr_text_is_white_space(uint32_t c)
+{
+    return tsr_text_is_space(c) && !(c >= 0x1C && c <= 0x1F);
+}
+
+bool tsr_text_is_mark(uint32_t c)
+{
+    utf8proc_category_t kind = category(c);
+    return kind == UTF8PROC_CATEGORY_MN || kind == UTF8PROC_CATEGORY_MC ||
+           kind == UTF8PROC_CATEGORY_ME;
+}
+
 bool tsr_text_is_alpha(uint32_t c)
 {
     if (c < 0x80)

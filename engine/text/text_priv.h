@@ -55,6 +55,12 @@ size_t tsr_text_count(const char *s, size_t n);
 /* Python's str.isspace() of one character. */
 bool tsr_text_is_space(uint32_t c);
 
+/* The White_Space property, Rust's char::is_whitespace(). */
+bool tsr_text_is_white_space(uint32_t c);
+
+/* A combining mark: general category M. */
+bool tsr_text_is_mark(uint32_t c);
+
 /* \w of Python's regular expressions: letter, digit, number or underscore. */
 bool tsr_text_is_word(uint32_t c);
 

@@ -8,7 +8,8 @@
 struct tsr_tokenizer_scratch {
     struct tsr_pretok_scratch pretok;
     struct tsr_bpe_scratch bpe;
-    struct tsr_normalize_scratch normal;
+    struct tsr_unigram_scratch unigram;
+    struct tsr_normalizer_scratch normal;
     struct tsr_trust trust; /* of the joined spans */
     char *joined;
     size_t joined_cap;
@@ -60,6 +61,9 @@ void tsr_tokenizer_close(struct tsr_tokenizer *tokenizer)
     if (!tokenizer)
         return;
     tsr_bpe_fini(&tokenizer->bpe);
+    tsr_unigram_fini(&tokenizer->unigram);
+    tsr_normalizer_fini(&tokenizer->normalizer);
+    tsr_decoder_fini(&tokenizer->decoder);
     tsr_pretok_fini(&tokenizer->pretok);
     tsr_added_fini(&tokenizer->added);
     tsr_added_fini(&tokenizer->added_normalized);
@@ -100,39 +104,50 @@ uint32_t tsr_tokenizer_find(const struct tsr_tokenizer *tokenizer, const char *t
     if (id == TSR_TOKEN_NONE)
         id = find_added(&tokenizer->added_normalized, text, len);
     if (id == TSR_TOKEN_NONE)
-        id = tsr_vocab_lookup(&tokenizer->vocab, &tokenizer->hash, text, len);
+        id = tsr_vocab_lookup(&tokenizer->hash, text, len);
     return id;
 }
 
+/* What is looked for in normalized text must be normalized itself. */
+static int add_normalized(struct tsr_tokenizer *tokenizer, struct tsr_added_token *token,
+                          struct tsr_err *err)
+{
+    struct tsr_normalizer_scratch scratch;
+    struct tsr_normalize_scratch *out;
+    struct tsr_trust trust = {0};
+    int rc = tsr_normalizer_scratch_init(&scratch, &tokenizer->normalizer);
+    if (rc == 0)
+        rc = tsr_trust_append(&trust, token->len, true);
+    if (rc == 0)
+        rc = tsr_normalizer_run(&tokenizer->normalizer, &scratch, token->text, 0, token->len,
+                                &trust, &out);
+    if (rc < 0) {
+        rc = tsr_err_set(err, rc, "added token %u of %u bytes could not be normalized", token->id,
+                         token->len);
+    } else if (out->len > 0) {
+        token->text = out->text;
+        token->len = (uint32_t)out->len;
+        rc = tsr_added_add(&tokenizer->added_normalized, token, err);
+    }
+    tsr_normalizer_scratch_fini(&scratch);
+    tsr_trust_fini(&trust);
+    return rc;
+}
+
 int tsr_tokenizer_add_token(struct tsr_tokenizer *tokenizer, struct tsr_added_token token,
-                            bool normalized, unsigned flags, struct tsr_err *err)
+                            enum tsr_added_where where, unsigned flags, struct tsr_err *err)
 {
     size_t len;
-    const char *text = tsr_vocab_text(&tokenizer->vocab, token.id, &len);
+    const char *text = tsr_vocab_key(&tokenizer->hash, token.id, &len);
     token.text = (char *)(uintptr_t)text; /* copied by the set */
     token.len = (uint32_t)len;
     token.guarded = (flags & TSR_TOKEN_SPECIAL) || tsr_vocab_looks_like_mark(text, len);
     flags |= TSR_TOKEN_ADDED | (token.guarded ? TSR_TOKEN_GUARDED : 0u);
-    ((uint8_t *)(uintptr_t)tokenizer->vocab.flags)[token.id] |= (uint8_t)flags;
-    if (!normalized || tokenizer->form == TSR_NORMAL_NONE)
-        return tsr_added_add(normalized ? &tokenizer->added_normalized : &tokenizer->added, &token,
-                             err);
-    /* What is looked for in normalized text must be normalized itself. */
-    struct tsr_normalize_scratch normal = {0};
-    struct tsr_trust trust = {0};
-    int rc = tsr_trust_append(&trust, len, true);
-    if (rc == 0)
-        rc = tsr_normalize(&normal, tokenizer->form, text, 0, len, &trust);
-    if (rc < 0) {
-        rc = tsr_err_set(err, rc, "no memory for an added token of %zu bytes", len);
-    } else {
-        token.text = normal.text;
-        token.len = (uint32_t)normal.len;
-        rc = tsr_added_add(&tokenizer->added_normalized, &token, err);
-    }
-    tsr_normalize_scratch_fini(&normal);
-    tsr_trust_fini(&trust);
-    return rc;
+    tsr_vocab_flag(&tokenizer->vocab, token.id, flags);
+    if (where == TSR_ADDED_IN_NORMALIZED && tokenizer->normalizer.n_steps > 0)
+        return add_normalized(tokenizer, &token, err);
+    return tsr_added_add(
+        where == TSR_ADDED_IN_TEXT ? &tokenizer->added : &tokenizer->added_normalized, &token, err);
 }
 
 static void guard_ends(struct tsr_tokenizer *tokenizer, struct tsr_added *added)
@@ -142,24 +157,40 @@ static void guard_ends(struct tsr_tokenizer *tokenizer, struct tsr_added *added)
             added->tokens[i].guarded = true;
 }
 
+/* An end that is an ordinary token in the file: still a mark, and nothing else. */
+static int mark_end(struct tsr_tokenizer *tokenizer, uint32_t id, struct tsr_err *err)
+{
+    size_t len;
+    tsr_vocab_key(&tokenizer->hash, id, &len);
+    if ((tokenizer->vocab.flags[id] & TSR_TOKEN_ADDED) || len == 0 || len > TSR_ADDED_BYTES_MAX)
+        return 0;
+    struct tsr_added_token token = {.id = id};
+    return tsr_tokenizer_add_token(tokenizer, token, TSR_ADDED_IN_TEXT, TSR_TOKEN_SPECIAL, err);
+}
+
+/* The tokens that pieces are cut into: all that text may become. */
+static int finish_unigram(struct tsr_tokenizer *tokenizer, struct tsr_err *err)
+{
+    const uint8_t *flags = tokenizer->vocab.flags;
+    int rc = 0;
+    for (uint32_t id = 0; rc == 0 && id < tokenizer->unigram.n_tokens; id++) {
+        size_t len;
+        const char *text = tsr_vocab_key(&tokenizer->hash, id, &len);
+        if (len > 0 && !(flags[id] & (TSR_TOKEN_GUARDED | TSR_TOKEN_UNUSED)) &&
+            tsr_vocab_lookup(&tokenizer->hash, text, len) == id)
+            rc = tsr_unigram_add(&tokenizer->unigram, text, len, id, err);
+    }
+    return rc;
+}
+
 int tsr_tokenizer_finish(struct tsr_tokenizer *tokenizer, struct tsr_err *err)
 {
     struct tsr_vocab *vocab = &tokenizer->vocab;
-    uint8_t *flags = (uint8_t *)(uintptr_t)vocab->flags;
     for (uint32_t i = 0; i < vocab->n_ends; i++) {
-        uint32_t id = vocab->ends[i];
-        if (!(flags[id] & TSR_TOKEN_ADDED)) {
-            /* An end that is an ordinary token in the file: still a mark, and nothing else. */
-            size_t len;
-            tsr_vocab_text(vocab, id, &len);
-            if (len == 0 || len > TSR_ADDED_BYTES_MAX)
-                continue;
-            struct tsr_added_token token = {.id = id};
-            int rc = tsr_tokenizer_add_token(tokenizer, token, false, TSR_TOKEN_SPECIAL, err);
-            if (rc < 0)
-                return rc;
-        }
-        flags[id] |= TSR_TOKEN_SPECIAL | TSR_TOKEN_GUARDED;
+        int rc = mark_end(tokenizer, vocab->ends[i], err);
+        if (rc < 0)
+            return rc;
+        tsr_vocab_flag(vocab, vocab->ends[i], TSR_TOKEN_SPECIAL | TSR_TOKEN_GUARDED);
     }
     guard_ends(tokenizer, &tokenizer->added);
     guard_ends(tokenizer, &tokenizer->added_normalized);
@@ -167,7 +198,12 @@ int tsr_tokenizer_finish(struct tsr_tokenizer *tokenizer, struct tsr_err *err)
     tsr_added_sort(&tokenizer->added_normalized);
     vocab->add_bos = tokenizer->n_prefix > 0;
     vocab->add_eos = tokenizer->n_suffix > 0;
-    return 0;
+    int rc = 0;
+    if (tokenizer->is_unigram)
+        rc = finish_unigram(tokenizer, err);
+    else if (tsr_bpe_finish(&tokenizer->bpe) < 0)
+        rc = tsr_err_set(err, -ENOMEM, "no memory for a vocabulary of %u tokens", vocab->n_tokens);
+    return rc < 0 ? rc : tsr_decoder_apply(&tokenizer->decoder, &tokenizer->hash, vocab, err);
 }
 
 int tsr_tokenizer_scratch_create(struct tsr_tokenizer_scratch **out,
@@ -184,6 +220,8 @@ int tsr_tokenizer_scratch_create(struct tsr_tokenizer_scratch **out,
     int rc = tsr_pretok_scratch_init(&scratch->pretok, &tokenizer->pretok);
     if (rc == 0)
         rc = tsr_bpe_scratch_init(&scratch->bpe);
+    if (rc == 0)
+        rc = tsr_normalizer_scratch_init(&scratch->normal, &tokenizer->normalizer);
     if (rc < 0 || !scratch->joined) {
         tsr_tokenizer_scratch_destroy(scratch);
         return tsr_err_set(err, -ENOMEM, "no memory for a tokenizer's scratch of %zu bytes",
@@ -199,7 +237,8 @@ void tsr_tokenizer_scratch_destroy(struct tsr_tokenizer_scratch *scratch)
         return;
     tsr_pretok_scratch_fini(&scratch->pretok);
     tsr_bpe_scratch_fini(&scratch->bpe);
-    tsr_normalize_scratch_fini(&scratch->normal);
+    tsr_unigram_scratch_fini(&scratch->unigram);
+    tsr_normalizer_scratch_fini(&scratch->normal);
     tsr_trust_fini(&scratch->trust);
     free(scratch->joined);
     free(scratch->ids);
@@ -212,7 +251,8 @@ static void trim(struct tsr_tokenizer_scratch *scratch, size_t bytes)
     if (bytes <= scratch->text_bytes)
         return;
     tsr_bpe_scratch_trim(&scratch->bpe);
-    tsr_normalize_scratch_fini(&scratch->normal);
+    tsr_unigram_scratch_fini(&scratch->unigram);
+    tsr_normalizer_scratch_trim(&scratch->normal);
     free(scratch->ids);
     scratch->ids = NULL;
     scratch->ids_cap = 0;
@@ -238,13 +278,21 @@ static int emit(struct encoding *e, uint32_t id)
     return 0;
 }
 
+static ptrdiff_t encode_by_model(const struct encoding *e, const char *text, size_t len,
+                                 uint32_t *ids)
+{
+    const struct tsr_tokenizer *tokenizer = e->tokenizer;
+    return tokenizer->is_unigram
+               ? tsr_unigram_encode(&tokenizer->unigram, &e->scratch->unigram, text, len, ids)
+               : tsr_bpe_encode(&tokenizer->bpe, &e->scratch->bpe, text, len, ids);
+}
+
 static int encode_piece(void *ctx, const char *text, size_t len)
 {
     struct encoding *e = ctx;
     struct tsr_tokenizer_scratch *scratch = e->scratch;
-    const struct tsr_bpe *bpe = &e->tokenizer->bpe;
     if (len <= e->max - e->n) {
-        ptrdiff_t n = tsr_bpe_encode(bpe, &scratch->bpe, text, len, e->ids + e->n);
+        ptrdiff_t n = encode_by_model(e, text, len, e->ids + e->n);
         if (n < 0)
             return (int)n;
         e->n += (size_t)n;
@@ -257,21 +305,22 @@ static int encode_piece(void *ctx, const char *text, size_t len)
         scratch->ids = grown;
         scratch->ids_cap = 2 * len;
     }
-    ptrdiff_t n = tsr_bpe_encode(bpe, &scratch->bpe, text, len, scratch->ids);
+    ptrdiff_t n = encode_by_model(e, text, len, scratch->ids);
     for (ptrdiff_t i = 0; i < n; i++)
         if (emit(e, scratch->ids[i]) < 0)
             return -ENOBUFS;
     return n < 0 ? (int)n : 0;
 }
 
-/* A stretch without added tokens. What is not UTF-8 makes pieces of its own. */
-static int encode_text(struct encoding *e, const char *text, size_t len)
+/* A stretch without added tokens; first: it begins the whole text. What is not UTF-8 makes pieces
+ * of its own. */
+static int encode_text(struct encoding *e, const char *text, size_t len, bool first)
 {
     const uint8_t *p = (const uint8_t *)text;
     for (size_t at = 0; at < len;) {
         size_t valid = tsr_utf8_valid(p + at, len - at);
         int rc = tsr_pretok_run(&e->tokenizer->pretok, &e->scratch->pretok, text + at, valid,
-                                encode_piece, e);
+                                first && at == 0, encode_piece, e);
         if (rc < 0)
             return rc;
         at += valid;
@@ -287,7 +336,7 @@ static int encode_text(struct encoding *e, const char *text, size_t len)
 
 /* A stretch between the tokens of the first set, normalized: tokens of the second set, and what is
  * between them. */
-static int encode_normalized(struct encoding *e, const char *text, size_t len,
+static int encode_normalized(struct encoding *e, const char *text, size_t len, bool first,
                              struct tsr_trust *trust)
 {
     size_t at = 0;
@@ -295,12 +344,12 @@ static int encode_normalized(struct encoding *e, const char *text, size_t len,
     int rc = 0;
     while (rc == 0 &&
            tsr_added_find(&e->tokenizer->added_normalized, text, len, at, trust, &match)) {
-        rc = encode_text(e, text + at, match.begin - at);
+        rc = encode_text(e, text + at, match.begin - at, first && at == 0);
         if (rc == 0)
             rc = emit(e, match.token->id);
         at = match.end;
     }
-    return rc < 0 ? rc : encode_text(e, text + at, len - at);
+    return rc < 0 ? rc : encode_text(e, text + at, len - at, first && at == 0);
 }
 
 static int encode_stretch(struct encoding *e, const char *text, size_t begin, size_t end,
@@ -309,15 +358,16 @@ static int encode_stretch(struct encoding *e, const char *text, size_t begin, si
     const struct tsr_tokenizer *tokenizer = e->tokenizer;
     if (begin == end)
         return 0;
-    if (tokenizer->form == TSR_NORMAL_NONE) {
+    if (tokenizer->normalizer.n_steps == 0) {
         trust->base = begin;
-        int rc = encode_normalized(e, text + begin, end - begin, trust);
+        int rc = encode_normalized(e, text + begin, end - begin, begin == 0, trust);
         trust->base = 0;
         return rc;
     }
-    struct tsr_normalize_scratch *normal = &e->scratch->normal;
-    int rc = tsr_normalize(normal, tokenizer->form, text, begin, end, trust);
-    return rc < 0 ? rc : encode_normalized(e, normal->text, normal->len, &normal->trust);
+    struct tsr_normalize_scratch *out;
+    int rc = tsr_normalizer_run(&tokenizer->normalizer, &e->scratch->normal, text, begin, end,
+                                trust, &out);
+    return rc < 0 ? rc : encode_normalized(e, out->text, out->len, begin == 0, &out->trust);
 }
 
 static int encode_all(struct encoding *e, const char *text, size_t len, struct tsr_trust *trust)
@@ -392,7 +442,8 @@ int tsr_tokenizer_encode(const struct tsr_tokenizer *tokenizer,
         return tsr_err_set(err, rc, "the text has more than %zu tokens", ids_max);
     if (rc == -ENOTSUP)
         return tsr_err_set(err, rc,
-                           "the model's pre-tokenizing expression exceeds its limit on this text");
+                           "a regular expression of the model's tokenizer exceeds its limit on "
+                           "this text");
     if (rc < 0)
         return tsr_err_set(err, rc, "no memory to tokenize %zu bytes", total);
     return 0;

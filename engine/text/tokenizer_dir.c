@@ -7,11 +7,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <jansson.h>
-
 #include <tsr/text/template.h>
 
-#include "tokenizer_priv.h"
+#include "tokenizer_json_priv.h"
 
 enum { FILE_BYTES_MAX = 512 << 20 };
 
@@ -112,13 +110,12 @@ static bool has(const uint32_t *ids, uint32_t n, uint32_t id)
 }
 
 /* add_bos_token and add_eos_token: true adds what tokenizer.json's template lacks. false takes away
- * only for the classes that rewrite the template from these flags; the others ignore them. */
-static void apply_flag(const json_t *config, const char *key, uint32_t token, uint32_t *ids,
-                       uint32_t *n, bool front)
+ * only where rewrites: for the classes that make the template from these flags; the others ignore
+ * them. */
+static void apply_flag(const json_t *config, const char *key, bool rewrites, uint32_t token,
+                       uint32_t *ids, uint32_t *n, bool front)
 {
     const json_t *flag = json_object_get(config, key);
-    const char *class = json_string_value(json_object_get(config, "tokenizer_class"));
-    bool rewrites = class && (strstr(class, "Llama") || strstr(class, "Gemma"));
     if (token == TSR_TOKEN_NONE || !json_is_boolean(flag))
         return;
     if (json_is_true(flag) && !has(ids, *n, token) && *n < TSR_TOKENIZER_FRAME_MAX) {
@@ -166,82 +163,222 @@ static int read_template(struct tsr_tokenizer *tokenizer, const char *path, cons
     return 0;
 }
 
-static int read_configs(struct tsr_tokenizer *tokenizer, const char *path, struct tsr_err *err)
+/* The JSON files, each NULL where it does not exist. */
+struct files {
+    json_t *config, *special, *added, *generation, *model;
+};
+
+static void apply_names(struct tsr_tokenizer *tokenizer, const struct files *files)
 {
-    json_t *config = NULL, *special = NULL, *generation = NULL, *model = NULL;
     struct tsr_vocab *vocab = &tokenizer->vocab;
-    int rc = read_json(path, "tokenizer_config.json", &config, err);
-    if (rc == 0)
-        rc = read_json(path, "special_tokens_map.json", &special, err);
-    if (rc == 0)
-        rc = read_json(path, "generation_config.json", &generation, err);
-    if (rc == 0)
-        rc = read_json(path, "config.json", &model, err);
-    if (rc == 0)
-        rc = read_template(tokenizer, path, config, err);
-    if (rc == 0) {
-        const struct {
-            const char *key;
-            uint32_t *id;
-        } names[] = {{"bos_token", &vocab->bos},
-                     {"eos_token", &vocab->eos},
-                     {"pad_token", &vocab->pad},
-                     {"unk_token", &vocab->unk}};
-        for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-            uint32_t id = named_token(tokenizer, config, names[i].key);
-            if (id == TSR_TOKEN_NONE)
-                id = named_token(tokenizer, special, names[i].key);
-            if (id != TSR_TOKEN_NONE)
-                *names[i].id = id;
-        }
-        apply_flag(config, "add_bos_token", vocab->bos, tokenizer->prefix, &tokenizer->n_prefix,
-                   true);
-        apply_flag(config, "add_eos_token", vocab->eos, tokenizer->suffix, &tokenizer->n_suffix,
-                   false);
-        tsr_vocab_add_end(vocab, vocab->eos);
-        const json_t *of_generation = json_object_get(generation, "eos_token_id");
-        const json_t *of_model = json_object_get(model, "eos_token_id");
-        add_ends(vocab, of_generation, false);
-        add_ends(vocab, of_model, false);
-        if (vocab->n_ends == 0)
-            add_ends(vocab, of_generation, true);
-        if (vocab->n_ends == 0)
-            add_ends(vocab, of_model, true);
+    const struct {
+        const char *key;
+        uint32_t *id;
+    } names[] = {{"bos_token", &vocab->bos},
+                 {"eos_token", &vocab->eos},
+                 {"pad_token", &vocab->pad},
+                 {"unk_token", &vocab->unk}};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        uint32_t id = named_token(tokenizer, files->config, names[i].key);
+        if (id == TSR_TOKEN_NONE)
+            id = named_token(tokenizer, files->special, names[i].key);
+        if (id != TSR_TOKEN_NONE)
+            *names[i].id = id;
     }
-    json_decref(config);
-    json_decref(special);
-    json_decref(generation);
-    json_decref(model);
+}
+
+static void apply_configs(struct tsr_tokenizer *tokenizer, const struct files *files, bool rewrites)
+{
+    struct tsr_vocab *vocab = &tokenizer->vocab;
+    const char *class = json_string_value(json_object_get(files->config, "tokenizer_class"));
+    rewrites |= class && (strstr(class, "Llama") || strstr(class, "Gemma"));
+    apply_names(tokenizer, files);
+    apply_flag(files->config, "add_bos_token", rewrites, vocab->bos, tokenizer->prefix,
+               &tokenizer->n_prefix, true);
+    apply_flag(files->config, "add_eos_token", rewrites, vocab->eos, tokenizer->suffix,
+               &tokenizer->n_suffix, false);
+    tsr_vocab_add_end(vocab, vocab->eos);
+    const json_t *of_generation = json_object_get(files->generation, "eos_token_id");
+    const json_t *of_model = json_object_get(files->model, "eos_token_id");
+    add_ends(vocab, of_generation, false);
+    add_ends(vocab, of_model, false);
+    if (vocab->n_ends == 0)
+        add_ends(vocab, of_generation, true);
+    if (vocab->n_ends == 0)
+        add_ends(vocab, of_model, true);
+}
+
+/* Whether special_tokens_map.json or tokenizer_config.json names a text as a special token. */
+static bool is_special(const struct files *files, const char *text)
+{
+    const json_t *const maps[] = {files->special, files->config};
+    static const char *const lists[] = {"additional_special_tokens", "extra_special_tokens"};
+    static const char *const names[] = {"bos_token", "eos_token", "unk_token",  "pad_token",
+                                        "sep_token", "cls_token", "mask_token", "image_token"};
+    for (size_t m = 0; m < 2; m++) {
+        for (size_t k = 0; k < sizeof(names) / sizeof(names[0]) + 2; k++) {
+            const json_t *value = json_object_get(maps[m], k < 2 ? lists[k] : names[k - 2]);
+            size_t n = json_is_array(value) ? json_array_size(value) : 1;
+            for (size_t i = 0; i < n; i++) {
+                const json_t *token = json_is_array(value) ? json_array_get(value, i) : value;
+                if (json_is_object(token))
+                    token = json_object_get(token, "content");
+                if (json_is_string(token) && strcmp(json_string_value(token), text) == 0)
+                    return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Appends a token to added, or gives one of the same text its flags: later words count. */
+static int merge_token(json_t *added, json_t *by_text, const json_t *flags, const char *text,
+                       json_int_t id, bool special)
+{
+    json_t *token = json_object_get(by_text, text);
+    if (token)
+        return json_object_update(token, (json_t *)(uintptr_t)flags);
+    token = json_copy((json_t *)(uintptr_t)flags);
+    if (!token || json_object_set_new(token, "id", json_integer(id)) < 0 ||
+        json_object_set_new(token, "content", json_string(text)) < 0 ||
+        (special && json_object_set_new(token, "special", json_true()) < 0) ||
+        json_object_set(by_text, text, token) < 0) {
+        json_decref(token);
+        return -1;
+    }
+    return json_array_append_new(added, token);
+}
+
+/* Adds the tokens of tokenizer_config.json ("added_tokens_decoder": id to flags) and of
+ * added_tokens.json (text to id) to a list as tokenizer.json has it. */
+static int merge_added(json_t *added, const struct files *files, struct tsr_err *err)
+{
+    json_t *by_text = json_object(), *none = json_object();
+    const char *key;
+    json_t *value;
+    size_t i;
+    int rc = by_text && none ? 0 : -1;
+    json_array_foreach(added, i, value)
+    {
+        const char *text = json_string_value(json_object_get(value, "content"));
+        if (rc == 0 && text)
+            rc = json_object_set(by_text, text, value);
+    }
+    json_object_foreach(json_object_get(files->config, "added_tokens_decoder"), key, value)
+    {
+        const char *text = json_string_value(json_object_get(value, "content"));
+        if (rc == 0 && text)
+            rc = merge_token(added, by_text, value, text, strtoll(key, NULL, 10), false);
+    }
+    json_object_foreach(files->added, key, value)
+    {
+        if (rc == 0 && json_is_integer(value))
+            rc = merge_token(added, by_text, none, key, json_integer_value(value),
+                             is_special(files, key));
+    }
+    json_decref(by_text);
+    json_decref(none);
+    return rc < 0 ? tsr_err_set(err, -ENOMEM, "no memory for added tokens") : 0;
+}
+
+static int read_tokenizer_json(struct tsr_tokenizer *tokenizer, json_t *root,
+                               const struct files *files, struct tsr_err *err)
+{
+    json_t *added = json_object_get(root, "added_tokens");
+    if (json_is_object(root) && !json_is_array(added)) {
+        added = json_array();
+        if (json_object_set_new(root, "added_tokens", added) < 0)
+            return tsr_err_set(err, -ENOMEM, "no memory for added tokens");
+    }
+    int rc = json_is_array(added) ? merge_added(added, files, err) : 0;
+    return rc < 0 ? rc : tsr_json_read_root(tokenizer, root, err);
+}
+
+/* "legacy": whether the dummy prefix goes before each stretch between special tokens; absent and
+ * null mean true. */
+static int read_model(struct tsr_tokenizer *tokenizer, const char *data, size_t len,
+                      const struct files *files, struct tsr_err *err)
+{
+    bool legacy = !json_is_false(json_object_get(files->config, "legacy"));
+    bool prefix = !json_is_false(json_object_get(files->config, "add_prefix_space"));
+    json_t *added = json_array();
+    int rc = added ? merge_added(added, files, err)
+                   : tsr_err_set(err, -ENOMEM, "no memory for added tokens");
+    if (rc == 0)
+        rc = tsr_tokenizer_read_model(tokenizer, data, len,
+                                      !prefix  ? TSR_PREFIX_NEVER
+                                      : legacy ? TSR_PREFIX_ALWAYS
+                                               : TSR_PREFIX_FIRST,
+                                      added, err);
+    json_decref(added);
     return rc;
+}
+
+/* tokenizer.json, and only where there is none a SentencePiece model. */
+static int read_tokenizer(struct tsr_tokenizer *tokenizer, const char *path,
+                          const struct files *files, bool *is_model, struct tsr_err *err)
+{
+    static const char *const names[] = {"tokenizer.model", "spiece.model",
+                                        "sentencepiece.bpe.model"};
+    json_t *root;
+    int rc = read_json(path, "tokenizer.json", &root, err);
+    if (rc == 0 && root) {
+        rc = read_tokenizer_json(tokenizer, root, files, err);
+        json_decref(root);
+        if (rc < 0)
+            tsr_err_prefix(err, "%s/tokenizer.json", path);
+        return rc;
+    }
+    for (size_t i = 0; rc == 0 && i < sizeof(names) / sizeof(names[0]); i++) {
+        char *data;
+        size_t len;
+        rc = read_file(path, names[i], &data, &len, err);
+        if (rc == -ENOENT) {
+            rc = 0;
+            continue;
+        }
+        if (rc < 0)
+            return rc;
+        *is_model = true;
+        rc = read_model(tokenizer, data, len, files, err);
+        free(data);
+        if (rc < 0)
+            tsr_err_prefix(err, "%s/%s", path, names[i]);
+        return rc;
+    }
+    return rc < 0 ? rc
+                  : tsr_err_set(err, -ENOENT,
+                                "%s/tokenizer.json does not exist, nor does tokenizer.model", path);
 }
 
 int tsr_tokenizer_read_dir(struct tsr_tokenizer *tokenizer, const char *path, struct tsr_err *err)
 {
-    char *json;
-    size_t len;
-    int rc = read_file(path, "tokenizer.json", &json, &len, err);
-    if (rc == -ENOENT) {
-        struct stat st;
-        char full[4096];
-        snprintf(full, sizeof(full), "%s/tokenizer.model", path);
-        if (stat(full, &st) == 0)
-            return tsr_err_set(err, -ENOTSUP,
-                               "%s: only tokenizer.model is there: SentencePiece is not supported "
-                               "yet, a tokenizer.json with byte-level BPE is",
-                               path);
-        return tsr_err_set(err, -ENOENT, "%s/tokenizer.json does not exist", path);
+    struct files files = {0};
+    bool is_model = false;
+    int rc = read_json(path, "tokenizer_config.json", &files.config, err);
+    if (rc == 0)
+        rc = read_json(path, "special_tokens_map.json", &files.special, err);
+    if (rc == 0)
+        rc = read_json(path, "added_tokens.json", &files.added, err);
+    if (rc == 0)
+        rc = read_json(path, "generation_config.json", &files.generation, err);
+    if (rc == 0)
+        rc = read_json(path, "config.json", &files.model, err);
+    if (rc == 0)
+        rc = read_tokenizer(tokenizer, path, &files, &is_model, err);
+    if (rc == 0)
+        rc = read_template(tokenizer, path, files.config, err);
+    if (rc == 0) {
+        /* Names are looked up while the added tokens are not yet sorted by the last step. */
+        tsr_added_sort(&tokenizer->added);
+        tsr_added_sort(&tokenizer->added_normalized);
+        apply_configs(tokenizer, &files, is_model);
+        rc = tsr_tokenizer_finish(tokenizer, err);
     }
-    if (rc < 0)
-        return rc;
-    rc = tsr_tokenizer_read_json(tokenizer, json, len, err);
-    free(json);
-    if (rc < 0) {
-        tsr_err_prefix(err, "%s/tokenizer.json", path);
-        return rc;
-    }
-    /* Names are looked up while the added tokens are not yet sorted by the last step. */
-    tsr_added_sort(&tokenizer->added);
-    tsr_added_sort(&tokenizer->added_normalized);
-    rc = read_configs(tokenizer, path, err);
-    return rc < 0 ? rc : tsr_tokenizer_finish(tokenizer, err);
+    json_decref(files.config);
+    json_decref(files.special);
+    json_decref(files.added);
+    json_decref(files.generation);
+    json_decref(files.model);
+    return rc;
 }

@@ -46,6 +46,17 @@ bool tsr_trust_over(struct tsr_trust *trust, size_t begin, size_t end)
     return i < trust->n && trust->ranges[i].trusted && trust->ranges[i].end >= end;
 }
 
+void tsr_trust_cut(struct tsr_trust *trust, size_t end)
+{
+    while (trust->n > 1 && trust->ranges[trust->n - 2].end >= end)
+        trust->n--;
+    if (trust->n && trust->ranges[trust->n - 1].end > end)
+        trust->ranges[trust->n - 1].end = end;
+    if (end == 0)
+        trust->n = 0;
+    trust->at = 0;
+}
+
 void tsr_trust_fini(struct tsr_trust *trust)
 {
     free(trust->ranges);

@@ -26,6 +26,9 @@ int tsr_trust_append(struct tsr_trust *trust, size_t end, bool trusted);
 /* Whether all bytes of [begin, end) are trusted; true for an empty stretch. */
 bool tsr_trust_over(struct tsr_trust *trust, size_t begin, size_t end);
 
+/* Takes away what is behind end. */
+void tsr_trust_cut(struct tsr_trust *trust, size_t end);
+
 void tsr_trust_fini(struct tsr_trust *trust);
 
 #endif

@@ -74,6 +74,27 @@ ptrdiff_t tsr_vocab_unmap(const char *text, size_t len, char *out)
     return (ptrdiff_t)n;
 }
 
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                  : -1;
+}
+
+int tsr_vocab_fallback_byte(const char *text, size_t len)
+{
+    if (len != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>')
+        return -1;
+    int high = hex_digit(text[3]), low = hex_digit(text[4]);
+    return high < 0 || low < 0 ? -1 : 16 * high + low;
+}
+
+void tsr_vocab_flag(struct tsr_vocab *vocab, uint32_t id, unsigned flags)
+{
+    ((uint8_t *)(uintptr_t)vocab->flags)[id] |= (uint8_t)flags;
+}
+
 int tsr_vocab_build_init(struct tsr_vocab_build *build, uint32_t ids_max, struct tsr_err *err)
 {
     *build = (struct tsr_vocab_build){0};
@@ -95,7 +116,7 @@ void tsr_vocab_build_fini(struct tsr_vocab_build *build)
 }
 
 int tsr_vocab_build_set(struct tsr_vocab_build *build, uint32_t id, const char *text, size_t len,
-                        unsigned flags, bool mapped, struct tsr_err *err)
+                        unsigned flags, enum tsr_vocab_kind kind, struct tsr_err *err)
 {
     if (id >= build->cap)
         return tsr_err_set(
@@ -112,7 +133,7 @@ int tsr_vocab_build_set(struct tsr_vocab_build *build, uint32_t id, const char *
     }
     struct tsr_vocab_entry *entry = &build->entries[id];
     char *out = build->pool + build->pool_n;
-    ptrdiff_t n = mapped ? tsr_vocab_unmap(text, len, out) : -1;
+    ptrdiff_t n = kind == TSR_VOCAB_MAPPED ? tsr_vocab_unmap(text, len, out) : -1;
     if (n < 0) {
         if (len)
             memcpy(out, text, len);
@@ -122,7 +143,7 @@ int tsr_vocab_build_set(struct tsr_vocab_build *build, uint32_t id, const char *
      * long as its text stays the same. */
     bool same = entry->set && entry->len == (uint32_t)n &&
                 memcmp(build->pool + entry->off, out, entry->len) == 0;
-    entry->lookup = mapped || (entry->lookup && same);
+    entry->lookup = kind != TSR_VOCAB_ADDED || (entry->lookup && same);
     entry->off = build->pool_n;
     entry->len = (uint32_t)n;
     entry->flags |= (uint8_t)flags;
@@ -153,15 +174,14 @@ uint64_t tsr_vocab_mix(const char *text, size_t len)
     return h ^ h >> 32;
 }
 
-uint32_t tsr_vocab_lookup(const struct tsr_vocab *vocab, const struct tsr_vocab_hash *hash,
-                          const char *text, size_t len)
+uint32_t tsr_vocab_lookup(const struct tsr_vocab_hash *hash, const char *text, size_t len)
 {
     for (uint32_t i = (uint32_t)tsr_vocab_mix(text, len);; i++) {
         uint32_t slot = hash->slots[i & hash->mask];
         if (slot == 0)
             return TSR_TOKEN_NONE;
         size_t n;
-        const char *token = tsr_vocab_text(vocab, slot - 1, &n);
+        const char *token = tsr_vocab_key(hash, slot - 1, &n);
         if (n == len && memcmp(token, text, len) == 0)
             return slot - 1;
     }
@@ -171,6 +191,8 @@ int tsr_vocab_build_finish(struct tsr_vocab_build *build, struct tsr_vocab *voca
                            struct tsr_vocab_hash *hash, struct tsr_err *err)
 {
     uint32_t n = build->n;
+    if (n == 0)
+        return tsr_err_set(err, -EINVAL, "the vocabulary is empty");
     uint32_t slots = 16;
     while (slots < 2 * n)
         slots *= 2;
@@ -187,6 +209,9 @@ int tsr_vocab_build_finish(struct tsr_vocab_build *build, struct tsr_vocab *voca
         hash->slots = NULL;
         return tsr_err_set(err, -ENOMEM, "no memory for a vocabulary of %u tokens", n);
     }
+    hash->n_tokens = n;
+    hash->offset = offset;
+    hash->bytes = bytes;
     size_t at = 0;
     vocab->token_bytes_max = 0;
     for (uint32_t id = 0; id < n; id++) {
@@ -200,6 +225,7 @@ int tsr_vocab_build_finish(struct tsr_vocab_build *build, struct tsr_vocab *voca
             vocab->token_bytes_max = entry->len;
     }
     offset[n] = (uint32_t)at;
+    hash->key_bytes_max = vocab->token_bytes_max;
     vocab->n_tokens = n;
     vocab->offset = offset;
     vocab->bytes = bytes;
@@ -209,7 +235,7 @@ int tsr_vocab_build_finish(struct tsr_vocab_build *build, struct tsr_vocab *voca
         if (!entry->set || !entry->lookup || entry->len == 0)
             continue;
         const char *text = bytes + offset[id];
-        if (tsr_vocab_lookup(vocab, hash, text, entry->len) != TSR_TOKEN_NONE)
+        if (tsr_vocab_lookup(hash, text, entry->len) != TSR_TOKEN_NONE)
             continue; /* the same text twice: the lower id is meant */
         uint32_t i = (uint32_t)tsr_vocab_mix(text, entry->len);
         while (hash->slots[i & hash->mask])
@@ -222,9 +248,13 @@ int tsr_vocab_build_finish(struct tsr_vocab_build *build, struct tsr_vocab *voca
 
 void tsr_vocab_fini(struct tsr_vocab *vocab, struct tsr_vocab_hash *hash)
 {
-    free((void *)(uintptr_t)vocab->offset);
-    free((void *)(uintptr_t)vocab->bytes);
+    if (vocab->offset != hash->offset)
+        free((void *)(uintptr_t)vocab->offset);
+    if (vocab->bytes != hash->bytes)
+        free((void *)(uintptr_t)vocab->bytes);
     free((void *)(uintptr_t)vocab->flags);
+    free(hash->offset);
+    free(hash->bytes);
     free(hash->slots);
     *vocab = (struct tsr_vocab){0};
     *hash = (struct tsr_vocab_hash){0};

@@ -73,12 +73,18 @@ static void test_tokenizer_refuses_what_it_cannot_read(void **state)
         {"", -EINVAL, "line 1"},
         {"[]", -EINVAL, "no JSON object"},
         {"{\"model\":{\"type\":\"WordPiece\"}}", -ENOTSUP, "WordPiece"},
-        {"{\"model\":{\"type\":\"Unigram\"}}", -ENOTSUP, "Unigram"},
-        {"{\"model\":{\"type\":\"BPE\",\"byte_fallback\":true}}", -ENOTSUP, "byte_fallback"},
+        {"{\"model\":{\"type\":\"WordLevel\"}}", -ENOTSUP, "WordLevel"},
+        {"{\"model\":{\"type\":\"Unigram\"}}", -EINVAL, "vocab"},
+        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\"]]}}", -EINVAL, "vocab[0]"},
+        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0]],\"unk_id\":1}}", -EINVAL,
+         "unk_id"},
+        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0]]},"
+         "\"pre_tokenizer\":{\"type\":\"ByteLevel\"}}",
+         -ENOTSUP, "ByteLevel"},
         {"{\"model\":{\"type\":\"BPE\",\"dropout\":0.1}}", -ENOTSUP, "dropout"},
         {"{\"model\":{\"type\":\"BPE\"}}", -EINVAL, "vocab"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{}}}", -EINVAL, "merges"},
-        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}", -ENOTSUP, "ByteLevel"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}", -EINVAL, "empty"},
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},"
          "\"pre_tokenizer\":{\"type\":\"ByteLevel\"}}",
          -EINVAL, "256 bytes"},
@@ -88,9 +94,25 @@ static void test_tokenizer_refuses_what_it_cannot_read(void **state)
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":4000000},\"merges\":[]},"
          "\"pre_tokenizer\":{\"type\":\"ByteLevel\"}}",
          -EINVAL, "hole"},
-        {"{\"normalizer\":{\"type\":\"Lowercase\"},"
+        {"{\"normalizer\":{\"type\":\"BertNormalizer\"},"
          "\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}",
-         -ENOTSUP, "Lowercase"},
+         -ENOTSUP, "BertNormalizer"},
+        {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"\"},\"content\":\"x\"},"
+         "\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}",
+         -ENOTSUP, "empty text"},
+        {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAAA*\"},"
+         "\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}",
+         -EINVAL, "Base64"},
+        {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAAA\"},"
+         "\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}",
+         -EINVAL, "precompiled_charsmap"},
+        {"{\"decoder\":{\"type\":\"CTC\"},"
+         "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}",
+         -ENOTSUP, "CTC"},
+        {"{\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Fuse\"},"
+         "{\"type\":\"Strip\",\"content\":\" \",\"start\":0,\"stop\":1}]},"
+         "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}",
+         -ENOTSUP, "behind Fuse"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct tsr_err err;
@@ -112,7 +134,8 @@ static void test_tokenizer_refuses_broken_parts(void **state)
         int rc;
         const char *says;
     } cases[] = {
-        {"{\"type\":\"Metaspace\"}", NULL, NULL, -ENOTSUP, "Metaspace"},
+        {"{\"type\":\"Metaspace\"}", NULL, NULL, -EINVAL, "Metaspace"},
+        {"{\"type\":\"UnicodeScripts\"}", NULL, NULL, -ENOTSUP, "UnicodeScripts"},
         {"{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\"}]}", NULL, NULL, -EINVAL,
          "Split"},
         {"{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":"
@@ -126,7 +149,8 @@ static void test_tokenizer_refuses_broken_parts(void **state)
          NULL, NULL, -EINVAL, "Sideways"},
         {NULL, "{\"id\":266}", NULL, -EINVAL, "content"},
         {NULL, "{\"id\":\"x\",\"content\":\"y\"}", NULL, -EINVAL, "id"},
-        {NULL, NULL, ",\"post_processor\":{\"type\":\"BertProcessing\"}", -ENOTSUP, "Bert"},
+        {NULL, NULL, ",\"post_processor\":{\"type\":\"BertProcessing\"}", -EINVAL, "cls"},
+        {NULL, NULL, ",\"post_processor\":{\"type\":\"Other\"}", -ENOTSUP, "Other"},
         {NULL, NULL,
          ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{"
          "\"id\":\"zz\"}}],\"special_tokens\":{}}",

@@ -14,6 +14,8 @@ struct tsr_detok {
     bool show_special; /* special tokens appear as their text; otherwise they are left out */
     uint8_t n_held;    /* bytes of an unfinished character, 0 .. 3 */
     uint8_t held[3];
+    bool began;      /* a token was shown, or what vocab->start takes away is over */
+    uint32_t n_lost; /* spaces that it took away */
 };
 
 void tsr_detok_init(struct tsr_detok *detok, const struct tsr_vocab *vocab, bool show_special);

@@ -22,7 +22,16 @@ enum tsr_token_flag {
     TSR_TOKEN_GUARDED =
         4, /* ADDED, but recognised only in trusted text: special ones, ends, and what is written
               like a mark (<|...|>), so that a request cannot forge a turn */
-    TSR_TOKEN_UNUSED = 8, /* a hole: the id stands for no text */
+    TSR_TOKEN_UNUSED = 8, /* never made from text: a hole, which stands for no text, or a piece that
+                             SentencePiece marks so */
+};
+
+/* What the beginning of a text loses when it is made of tokens: SentencePiece's dummy prefix. */
+enum tsr_vocab_start {
+    TSR_START_KEEP,  /* nothing */
+    TSR_START_STRIP, /* up to start_count spaces */
+    TSR_START_TRIM,  /* one space of each token, as long as nothing is shown */
+    TSR_START_FIRST, /* all spaces of the first token */
 };
 
 /* Invariant: offset[0] = 0, offset[i] <= offset[i + 1], offset[n_tokens] = number of bytes. */
@@ -35,6 +44,8 @@ struct tsr_vocab {
         *bytes; /* the text of all tokens, raw bytes (a token may be half a UTF-8 character) */
     const uint8_t *flags;        /* [n_tokens] of enum tsr_token_flag */
     uint32_t bos, eos, pad, unk; /* TSR_TOKEN_NONE where there is none */
+    enum tsr_vocab_start start;
+    uint32_t start_count;
     bool add_bos, add_eos;       /* whether the files say that a plain text is encoded with them */
     uint32_t n_ends;
     uint32_t ends[TSR_VOCAB_ENDS_MAX]; /* ids that end an answer, ascending, without doubles */
