@@ -174,7 +174,7 @@ int tsr_harden_files(const struct tsr_harden_files *files, char *notes, size_t n
     for (size_t i = 0; i < TSR_HARDEN_PATHS_MAX && files->read[i]; i++) {
         int rc = allow_below(ruleset, files->read[i],
                              LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR);
-        if (rc < 0 && rc != -ENOENT) {
+        if (rc < 0 && rc != -ENOENT && rc != -EACCES) { /* what uid forbids needs no rule */
             close(ruleset);
             return tsr_err_set(err, rc, "Landlock: cannot allow reading %s: %s", files->read[i],
                                strerror(-rc));

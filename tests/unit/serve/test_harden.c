@@ -28,7 +28,7 @@
 #include <tsr/serve/harden.h>
 
 static char dir[] = "/tmp/tessera-harden-XXXXXX";
-static char readable[64], secret[64], sock[64];
+static char readable[64], secret[64], sock[64], closed[64], inside[80];
 
 enum { NO_SANDBOX = 76, REFUSED = 0, ALLOWED = 1, OTHERWISE = 2 };
 
@@ -41,7 +41,7 @@ static void give_up(bool files, bool calls)
         fprintf(stderr, "%s\n", err.text);
         _exit(OTHERWISE);
     }
-    const struct tsr_harden_files allowed = {.read = {readable, "/proc", "/nowhere"},
+    const struct tsr_harden_files allowed = {.read = {readable, "/proc", "/nowhere", inside},
                                              .socket_dir = dir};
     if (files && tsr_harden_files(&allowed, notes, sizeof notes, &err) < 0) {
         fprintf(stderr, "%s\n", err.text);
@@ -338,6 +338,12 @@ static int set_up(void **state)
     touch(readable);
     touch(secret);
     touch(sock);
+    /* A folder that the engine's user may not enter, such as root's home, with a model in it. */
+    snprintf(closed, sizeof closed, "%s/closed", dir);
+    snprintf(inside, sizeof inside, "%s/model", closed);
+    assert_int_equal(mkdir(closed, 0700), 0);
+    touch(inside);
+    assert_int_equal(chmod(closed, 0), 0);
     return 0;
 }
 
@@ -347,6 +353,9 @@ static int tear_down(void **state)
     unlink(readable);
     unlink(secret);
     unlink(sock);
+    chmod(closed, 0700);
+    unlink(inside);
+    rmdir(closed);
     rmdir(dir);
     return 0;
 }

@@ -37,9 +37,11 @@ int tsr_harden_identity(const struct tsr_harden_user *user, struct tsr_err *err)
 
 /* notes: [notes_size] what could not be done, "" where all was. */
 struct tsr_harden_files {
-    const char *read[TSR_HARDEN_PATHS_MAX]; /* files and folders that may be read; NULL ends the
-                                               list, what is missing is left out */
-    const char *socket_dir;                 /* files in it may be removed; NULL: none */
+    const char
+        *read[TSR_HARDEN_PATHS_MAX]; /* files and folders that may be read; NULL ends the
+                                        list; what is missing, or what this user may not read
+                                        (a model in root's home, mapped already), is left out */
+    const char *socket_dir;          /* files in it may be removed; NULL: none */
 };
 int tsr_harden_files(const struct tsr_harden_files *files, char *notes, size_t notes_size,
                      struct tsr_err *err);
