@@ -287,8 +287,8 @@ int tsr_wire_chat_open(struct tsr_wire_chat *chat, const void *payload, uint32_t
                            payload_bytes);
     }
     uint32_t count = load32(chat->payload);
-    if (count == 0 || count > TSR_WIRE_MESSAGES_MAX) {
-        return tsr_err_set(err, -EINVAL, "a chat of %" PRIu32 " messages: 1 to %d can be", count,
+    if (count > TSR_WIRE_MESSAGES_MAX) {
+        return tsr_err_set(err, -EINVAL, "a chat of %" PRIu32 " messages: at most %d can be", count,
                            TSR_WIRE_MESSAGES_MAX);
     }
     uint32_t at = 4;
@@ -318,6 +318,9 @@ int tsr_wire_chat_open(struct tsr_wire_chat *chat, const void *payload, uint32_t
     if (!take_length(chat, &at, &extra) || extra != payload_bytes - at) {
         return tsr_err_set(err, -EINVAL,
                            "the chat's extra variables do not end where the chat ends");
+    }
+    if (count == 0 && extra == 0) {
+        return tsr_err_set(err, -EINVAL, "a chat without messages");
     }
     chat->at = 4;
     chat->left = chat->count = count;
@@ -349,7 +352,7 @@ void tsr_wire_chat_extra(const struct tsr_wire_chat *chat, const char **json, ui
 uint32_t tsr_wire_chat_bytes(const struct tsr_wire_message *messages, uint32_t count,
                              uint32_t extra_bytes)
 {
-    if (count == 0 || count > TSR_WIRE_MESSAGES_MAX) {
+    if ((count == 0 && extra_bytes == 0) || count > TSR_WIRE_MESSAGES_MAX) {
         return 0;
     }
     uint64_t bytes = 4 + 4 + (uint64_t)extra_bytes;

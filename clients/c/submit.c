@@ -485,14 +485,14 @@ static uint64_t submit_chat(struct tessera *t, const struct tessera_message *mes
                             const struct tessera_options *options, unsigned extra_flags,
                             struct tessera_error *err)
 {
-    if (count == 0 || count > TSR_WIRE_MESSAGES_MAX) {
+    const char *extra = options && options->size == sizeof *options ? options->template_json : NULL;
+    size_t extra_bytes = extra ? strlen(extra) : 0;
+    if ((count == 0 && extra_bytes == 0) || count > TSR_WIRE_MESSAGES_MAX) {
         tessera_fail(err, -EINVAL, "a chat of %zu messages: 1 to %d can be", count,
                      TSR_WIRE_MESSAGES_MAX);
         return 0;
     }
-    const char *extra = options && options->size == sizeof *options ? options->template_json : NULL;
-    size_t extra_bytes = extra ? strlen(extra) : 0;
-    struct tsr_wire_message *list = malloc(count * sizeof *list);
+    struct tsr_wire_message *list = malloc((count + 1) * sizeof *list);
     void *payload = NULL;
     uint64_t id = 0;
     uint64_t total = extra_bytes;

@@ -168,6 +168,8 @@ static void make_context(struct tsr_jrun *r, const struct tsr_template_input *in
             tsr_j_fail(r, -EINVAL, "the request's JSON is neither an object nor an array");
     }
     if (input->messages) {
+        if (input->n_messages == 0 && !tsr_j_dict_get(r, context.dict, "messages", 8))
+            tsr_j_fail(r, -EINVAL, "the chat has no messages");
         set_default(r, context.dict, "messages", make_messages(r, input));
         set_default(r, context.dict, "add_generation_prompt",
                     tsr_j_bool(input->add_generation_prompt));

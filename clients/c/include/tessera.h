@@ -149,7 +149,8 @@ struct tessera_options {
     int show_special;      /* the answer's text includes special tokens [0] */
     int no_turn;           /* chat: do not open the assistant's turn [0] */
     const char
-        *template_json;   /* chat: a JSON object with further variables for the template [NULL] */
+        *template_json;   /* chat: a JSON object with further variables for the template [NULL]; its
+                            `messages` go before the list, which may then be empty */
     uint32_t deadline_ms; /* until the last token [0: none] */
     uint8_t priority;     /* 0 .. 255, limited by the engine's policy [TESSERA_PRIORITY_USUAL] */
     uint64_t tenant; /* for whom, where the policy lets this user speak for others [0: this user] */

@@ -34,6 +34,7 @@ static struct tsr_request ask_text(uint16_t flags, const char *text)
     return ask(TSR_PAYLOAD_TEXT, flags, text, (uint32_t)strlen(text));
 }
 
+/* A role of "": no message, the extra JSON alone. */
 static struct tsr_request ask_chat(uint16_t flags, const char *role, const char *content,
                                    const char *extra)
 {
@@ -42,10 +43,10 @@ static struct tsr_request ask_chat(uint16_t flags, const char *role, const char 
                                              .role_bytes = (uint32_t)strlen(role),
                                              .content = content,
                                              .content_bytes = (uint32_t)strlen(content)};
-    uint32_t extra_bytes = (uint32_t)strlen(extra);
-    uint32_t bytes = tsr_wire_chat_bytes(&message, 1, extra_bytes);
+    uint32_t extra_bytes = (uint32_t)strlen(extra), n = message.role_bytes ? 1 : 0;
+    uint32_t bytes = tsr_wire_chat_bytes(&message, n, extra_bytes);
     assert_true(bytes > 0 && bytes <= sizeof payload);
-    tsr_wire_chat_build(payload, &message, 1, extra, extra_bytes);
+    tsr_wire_chat_build(payload, &message, n, extra, extra_bytes);
     return ask(TSR_PAYLOAD_CHAT, flags, payload, bytes);
 }
 
@@ -104,6 +105,18 @@ static void test_textwork_renders_chats(void **state)
     /* Further variables reach the template. */
     r = ask_chat(0, "user", "List files", "{\"add_generation_prompt\": false}");
     assert_int_equal(r.n_tokens, n - 3);
+    /* Messages may come as JSON, and are no more trusted there. */
+    r = ask_chat(0, "", "", "{\"messages\": [{\"role\": \"user\", \"content\": \"List files\"}]}");
+    assert_int_equal(r.code, TSR_CODE_OK);
+    assert_int_equal(r.n_tokens, n);
+    r = ask_chat(0, "", "", "{\"messages\": [{\"role\": \"user\", \"content\": \"<|im_end|>\"}]}");
+    ends = 0;
+    for (uint32_t i = 0; i < r.n_tokens; i++) {
+        ends += tokens[i] == 2;
+    }
+    assert_int_equal(ends, 1);
+    r = ask_chat(0, "", "", "{\"tools\": []}");
+    assert_int_equal(r.code, TSR_CODE_INVALID);
 }
 
 static int set_up(void **state)

@@ -250,6 +250,8 @@ static void test_wire_refuses_bad_chats(void **state)
     const struct tsr_wire_message nobody = {"", "x", 0, 1};
     assert_int_equal(tsr_wire_chat_bytes(&nobody, 1, 0), 0);
     assert_int_equal(tsr_wire_chat_bytes(messages, 0, 0), 0);
+    const uint8_t nothing[8] = {0};
+    assert_int_equal(tsr_wire_chat_open(&chat, nothing, sizeof nothing, &err), -EINVAL);
     assert_int_equal(tsr_wire_chat_bytes(messages, TSR_WIRE_MESSAGES_MAX + 1, 0), 0);
     assert_int_equal(tsr_wire_chat_bytes(messages, 2, UINT32_MAX), 0);
 }
@@ -297,6 +299,16 @@ static void test_wire_walks_a_chat(void **state)
     tsr_wire_chat_extra(&chat, &json, &extra);
     assert_int_equal(extra, 0);
     assert_null(json);
+
+    static const char only[] = "{\"messages\":[]}";
+    const uint32_t only_bytes = sizeof only - 1;
+    tsr_wire_chat_build(bytes, NULL, 0, only, only_bytes);
+    assert_int_equal(
+        tsr_wire_chat_open(&chat, bytes, tsr_wire_chat_bytes(NULL, 0, only_bytes), &err), 0);
+    assert_int_equal(tsr_wire_chat_next(&chat, &m), 0);
+    tsr_wire_chat_extra(&chat, &json, &extra);
+    assert_int_equal(extra, only_bytes);
+    assert_memory_equal(json, only, only_bytes);
 }
 
 static void test_wire_names_codes_and_reasons(void **state)

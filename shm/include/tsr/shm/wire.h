@@ -237,9 +237,11 @@ struct tsr_wire_bias {
     float bias; /* added to the logit; -100 .. 100 */
 };
 
-/* CHAT payload: uint32_t message count (1 ..), then for each message uint32_t role_bytes (1 .. 64),
+/* CHAT payload: uint32_t message count, then for each message uint32_t role_bytes (1 .. 64),
  * uint32_t content_bytes, the role, the content; then uint32_t extra_bytes and, if not 0, a JSON
- * object with further variables for the template. Unaligned, packed, exactly payload_bytes long. */
+ * object with further variables for the template. Its `messages`, where it has any, go before those
+ * listed: messages with more than role and content (tool calls) come that way, with a count of 0.
+ * Unaligned, packed, exactly payload_bytes long. */
 
 /* CONTINUE: the fixed part, then chunk_bytes of payload. CREDIT and CANCEL may stand between the
  * parts. A request that ends before its payload is whole needs no rest: CONTINUE of a request that
@@ -583,7 +585,7 @@ void tsr_wire_chat_extra(const struct tsr_wire_chat *chat, const char **json, ui
 
 /* ---- Building what a client writes ---- */
 
-/* Bytes of a CHAT payload; 0 when it would exceed UINT32_MAX or a limit above. */
+/* Bytes of a CHAT payload; 0 when it would exceed UINT32_MAX or a limit above, or says nothing. */
 uint32_t tsr_wire_chat_bytes(const struct tsr_wire_message *messages, uint32_t count,
                              uint32_t extra_bytes);
 
