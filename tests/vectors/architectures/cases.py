@@ -245,7 +245,7 @@ CASES = [
                intermediate_size=31),
          lengths=(5, 37), matters=[{"rope_scaling": None}, {"sliding_window_pattern": 5}]),
     Case("olmo2",
-         common("olmo2", "Olmo2ForCausalLM", "float32", OLD, attention_bias=False, hidden_size=48,
+         common("olmo2", "Olmo2ForCausalLM", "float32", OLD, attention_bias=False, intermediate_size=51,
                 rope_scaling=None, rope_theta=500000.0, rms_norm_eps=1e-06)),
     Case("granite",
          common("granite", "GraniteForCausalLM", "bfloat16", OLD, attention_bias=False, mlp_bias=False,
@@ -288,7 +288,8 @@ CASES = [
          matters=[{"z_loss_weight": None}, {"max_position_embeddings": 512}]),
     Case("qwen3-fp8",
          qwen("qwen3", "Qwen3ForCausalLM", "bfloat16", OLD, attention_bias=False, hidden_size=136, head_dim=68,
-              num_attention_heads=2, num_key_value_heads=1, intermediate_size=139, max_window_layers=2,
+              num_attention_heads=2, num_key_value_heads=1, intermediate_size=139, num_hidden_layers=1,
+              max_window_layers=1,
               rope_scaling=None, rope_theta=1000000.0, sliding_window=None, use_sliding_window=False,
               tie_word_embeddings=True, quantization_config={
                   "activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8",
