@@ -27,6 +27,13 @@ int cli_tokenize(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 
+/* Becomes tessera-model, which looks at a model's files without an engine, with this command line:
+ * argv[0] is its subcommand. Returns only where the program cannot be run (said on stderr). */
+int cli_hand_over(int argc, char **argv);
+
+/* tokenize: by the engine where --socket names one, else by tessera-model. */
+int cli_tokenize_or_hand_over(int argc, char **argv);
+
 /* ---- Command lines (options.c) ---- */
 
 /* Long options without a letter of their own start here. */

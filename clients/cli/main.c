@@ -4,17 +4,23 @@
 #include "cli_priv.h"
 
 static const char help[] =
-    "tessera: talk to a Tessera engine on this machine\n"
+    "tessera: talk to a Tessera engine on this machine, and look at models\n"
     "\n"
     "    tessera generate [OPTIONS] [PROMPT]   one answer, as it comes\n"
     "    tessera chat [OPTIONS]                a conversation\n"
-    "    tessera tokenize [OPTIONS] [TEXT]     the tokens of a text\n"
     "    tessera status [OPTIONS]              model, memory, threads, requests\n"
     "    tessera bench [OPTIONS]               latency and throughput through the channel\n"
     "\n"
+    "Without an engine, on a model's files:\n"
+    "\n"
+    "    tessera inspect MODEL [OPTIONS]       what it is and needs, and what is unsupported\n"
+    "    tessera tokenize MODEL [OPTIONS]      standard input as token ids, and back\n"
+    "    tessera template MODEL [OPTIONS]      a chat as the prompt that the model is given\n"
+    "    tessera verify MODEL [OPTIONS]        holds it against expected results, or itself\n"
+    "\n"
     "tessera COMMAND --help says more. tessera --version prints the version.\n"
     "\n"
-    "Exit codes: 0 done, 1 the engine refused or failed the request, 2 wrong command line,\n"
+    "Exit codes: 0 done, 1 refused, failed or did not hold, 2 wrong command line,\n"
     "3 no engine to talk to, 4 the engine went away meanwhile, 130 interrupted.\n";
 
 int main(int argc, char **argv)
@@ -23,8 +29,14 @@ int main(int argc, char **argv)
         const char *name;
         int (*run)(int argc, char **argv);
     } commands[] = {
-        {"generate", cli_generate}, {"chat", cli_chat},   {"tokenize", cli_tokenize},
-        {"status", cli_status},     {"bench", cli_bench},
+        {"generate", cli_generate},
+        {"chat", cli_chat},
+        {"tokenize", cli_tokenize_or_hand_over},
+        {"status", cli_status},
+        {"bench", cli_bench},
+        {"inspect", cli_hand_over},
+        {"template", cli_hand_over},
+        {"verify", cli_hand_over},
     };
 
     setlocale(LC_CTYPE, "");

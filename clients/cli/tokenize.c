@@ -3,7 +3,10 @@
 #include "cli_priv.h"
 
 static const char help[] =
-    "tessera tokenize [OPTIONS] [TEXT]: the tokens of a text, one a line: its id, and its text\n"
+    "tessera tokenize --socket PATH [OPTIONS] [TEXT]: the tokens of a text as the engine there "
+    "cuts\n"
+    "it, one a line: its id, and its text. tessera tokenize MODEL needs no engine, see\n"
+    "tessera tokenize --help.\n"
     "\n"
     "TEXT is all that remains of the command line; without it, or as \"-\", it is read from "
     "standard input.\n"

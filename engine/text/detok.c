@@ -22,6 +22,10 @@ size_t tsr_detok_out_max(const struct tsr_vocab *vocab)
 static size_t push_byte(struct tsr_detok *detok, uint8_t byte, char *out)
 {
     uint8_t seq[4];
+    if (detok->exact) {
+        *out = (char)byte;
+        return 1;
+    }
     memcpy(seq, detok->held, sizeof(detok->held));
     seq[detok->n_held] = byte;
     size_t n = detok->n_held + 1u, at = 0, written = 0;

@@ -24,6 +24,9 @@ int tsr_language_open(struct tsr_language *language, const char *path, struct ts
         return tsr_err_set(err, -errno, "%s: cannot be opened: %s", path, strerror(errno));
     }
     int rc = S_ISDIR(st.st_mode) ? 0 : tsr_gguf_open(&language->gguf, path, err);
+    if (rc == 0 && language->gguf && !tsr_gguf_has(language->gguf, "tokenizer.ggml.model")) {
+        rc = tsr_err_set(err, -ENOENT, "%s: carries no tokenizer", path);
+    }
     rc = rc ? rc : tsr_tokenizer_open(&language->tokenizer, path, language->gguf, err);
     if (rc < 0) {
         tsr_language_close(language);
@@ -92,7 +95,7 @@ static size_t room(const struct tsr_vocab *vocab, const uint32_t *ids, size_t n,
 }
 
 int tsr_language_decode(const struct tsr_language *language, const uint32_t *ids, size_t n,
-                        char **text, size_t *len, struct tsr_err *err)
+                        bool exact, char **text, size_t *len, struct tsr_err *err)
 {
     const struct tsr_vocab *vocab = tsr_tokenizer_vocab(language->tokenizer);
     struct tsr_detok detok;
@@ -106,6 +109,7 @@ int tsr_language_decode(const struct tsr_language *language, const uint32_t *ids
         return tsr_err_set(err, -ENOMEM, "no memory for a text of up to %zu bytes", bytes);
     }
     tsr_detok_init(&detok, vocab, false);
+    detok.exact = exact;
     for (size_t i = 0; i < n; i++) {
         at += tsr_detok_push(&detok, ids[i], *text + at);
     }

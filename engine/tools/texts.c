@@ -68,7 +68,7 @@ static void check_decoded(struct tally *t, const struct tsr_language *language,
     if (!text->decoded || !text->ids.ids) {
         return;
     }
-    int rc = tsr_language_decode(language, text->ids.ids, text->ids.n, &got, &len, &err);
+    int rc = tsr_language_decode(language, text->ids.ids, text->ids.n, false, &got, &len, &err);
     bool same = rc == 0 && len == text->decoded_len && memcmp(got, text->decoded, len) == 0;
     count(t, same, i, "decoded ids", err.text);
     free(got);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,8 +18,13 @@ static const struct way {
     {"in chunks of 32", 32, false}, {"several in a step", 7, true},
 };
 enum { WAYS_IN = sizeof ways_in / sizeof *ways_in };
+/* After the first, which has a worker a CPU. */
 static const uint32_t worker_counts[] = {1, 2, 4};
-enum { WORKER_COUNTS = sizeof worker_counts / sizeof *worker_counts };
+enum { WORKER_COUNTS = sizeof worker_counts / sizeof *worker_counts, WORKERS_MAX = 4 };
+
+/* Where the prompts are more work than this, in weights times rows, the ways other than the first
+ * run only the shortest that make it up, two at least, and each on one number of workers. */
+static const double other_work = 1e10;
 
 /* A sequence under way. */
 struct live {
@@ -33,11 +39,13 @@ struct run {
     const struct way *way;
     uint32_t workers;
     bool is_first;
-    uint64_t *marks;      /* of the first way's rows */
-    const size_t *marks0; /* [n] where a sequence's begin */
+    const uint32_t *order; /* [n] sequences, shortest first */
+    uint32_t n;            /* of these, how many are run */
+    uint64_t *marks;       /* of the first way's rows */
+    const size_t *marks0;  /* [n] where a sequence's begin */
     struct live live[WAYS_LIVE_MAX];
     uint32_t n_live, next, turn;
-    uint32_t runs_done; /* for progress */
+    uint32_t runs_done, runs; /* for progress */
 };
 
 static uint32_t longest(const struct tsr_ways *w)
@@ -54,6 +62,13 @@ static uint32_t pages_of(uint32_t rows)
     return (rows + TSR_KV_PAGE_POSITIONS - 1) / TSR_KV_PAGE_POSITIONS;
 }
 
+static uint32_t cpus(void)
+{
+    cpu_set_t set;
+    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return n < TSR_EXEC_WORKERS_MAX ? (uint32_t)n : TSR_EXEC_WORKERS_MAX;
+}
+
 void tsr_ways_options(const struct tsr_ways *w, struct tsr_exec_options *options)
 {
     uint32_t most = longest(w), looked = 1;
@@ -66,7 +81,7 @@ void tsr_ways_options(const struct tsr_ways *w, struct tsr_exec_options *options
     const struct tsr_program *p = &w->model->program;
     struct tsr_kv_shape shape = {p->layers, p->kv_heads, p->head_dim, 4};
     *options = (struct tsr_exec_options){
-        .workers = worker_counts[WORKER_COUNTS - 1],
+        .workers = cpus() > WORKERS_MAX ? cpus() : WORKERS_MAX,
         .weights = w->weights,
         .rows_max = most > mixed ? most : mixed,
         .logit_rows_max = looked > mixed ? looked : mixed,
@@ -118,9 +133,9 @@ static void take_row(struct run *r, uint32_t sequence, uint32_t position, const 
 static void admit(struct run *r)
 {
     uint32_t most = r->way->together ? WAYS_LIVE_MAX : 1;
-    while (r->n_live < most && r->next < r->ways->n) {
+    while (r->n_live < most && r->next < r->n) {
         struct live *l = &r->live[r->n_live++];
-        l->sequence = r->next++;
+        l->sequence = r->order[r->next++];
         l->at = 0;
         uint32_t rows = r->ways->sequences[l->sequence].rows;
         tsr_kv_seq_init(&l->kv, l->pages, pages_of(rows));
@@ -175,7 +190,7 @@ static void progress(const struct run *r, double part)
         char what[80];
         snprintf(what, sizeof what, "%s on %u thread%s, %s", tsr_verify_name(r->ways->weights),
                  r->workers, r->workers > 1 ? "s" : "", r->way ? r->way->name : "packing");
-        v->progress(v->ctx, what, (r->runs_done + part) / (WORKER_COUNTS * (WAYS_IN + 1)));
+        v->progress(v->ctx, what, (r->runs_done + part) / r->runs);
     }
 }
 
@@ -188,14 +203,15 @@ static void run_way(struct run *r)
 {
     r->next = r->turn = 0;
     for (admit(r); r->n_live > 0; admit(r)) {
-        progress(r, (double)(r->next - r->n_live) / r->ways->n);
+        progress(r, (double)(r->next - r->n_live) / r->n);
         step(r);
         retire(r);
     }
     r->runs_done++;
 }
 
-static int run_workers(struct run *r, bool all, struct tsr_err *err)
+/* Every `stride`th way from `from` on. */
+static int run_workers(struct run *r, uint32_t from, uint32_t stride, struct tsr_err *err)
 {
     struct tsr_exec_options options;
     tsr_ways_options(r->ways, &options);
@@ -206,14 +222,52 @@ static int run_workers(struct run *r, bool all, struct tsr_err *err)
         return rc;
     }
     r->runs_done++;
-    for (uint32_t i = 0; i < WAYS_IN && (all || i == 0); i++) {
+    for (uint32_t i = from; i < WAYS_IN; i += stride) {
         r->way = &ways_in[i];
         run_way(r);
-        r->ways->ways += !r->is_first;
-        r->is_first = false;
     }
     tsr_exec_destroy(r->exec);
     return 0;
+}
+
+static int by_rows(const void *a, const void *b, void *sequences)
+{
+    const struct tsr_way_sequence *s = sequences;
+    uint32_t i = *(const uint32_t *)a, k = *(const uint32_t *)b;
+    return s[i].rows != s[k].rows ? (s[i].rows > s[k].rows ? 1 : -1) : (i > k) - (i < k);
+}
+
+/* How many of the shortest sequences the other ways run. */
+static uint32_t affordable(const struct run *r)
+{
+    double work = 0;
+    uint32_t n = 0;
+    for (; n < r->ways->n; n++) {
+        work += (double)r->ways->sequences[r->order[n]].rows *
+                (double)r->ways->model->program.parameters;
+        if (n >= 2 && work > other_work) {
+            break;
+        }
+    }
+    return n;
+}
+
+static int run_all(struct run *r, bool all, struct tsr_err *err)
+{
+    uint32_t n = affordable(r);
+    bool thin = n < r->ways->n;
+    r->runs = 2 + (all ? WORKER_COUNTS + (thin ? 1 : WORKER_COUNTS) * WAYS_IN : 0);
+    r->is_first = true;
+    r->n = r->ways->n;
+    r->workers = cpus();
+    int rc = run_workers(r, 0, WAYS_IN, err);
+    r->is_first = false;
+    r->n = n;
+    for (uint32_t i = 0; rc == 0 && i < WORKER_COUNTS && all; i++) {
+        r->workers = worker_counts[i];
+        rc = thin ? run_workers(r, i, WORKER_COUNTS, err) : run_workers(r, 0, 1, err);
+    }
+    return rc;
 }
 
 int tsr_ways_run(struct tsr_ways *ways, bool all, struct tsr_err *err)
@@ -221,25 +275,27 @@ int tsr_ways_run(struct tsr_ways *ways, bool all, struct tsr_err *err)
     uint32_t pages = pages_of(longest(ways));
     size_t rows = 0, *marks0 = calloc(ways->n, sizeof *marks0);
     uint32_t *tables = calloc((size_t)WAYS_LIVE_MAX * pages, sizeof *tables);
-    for (uint32_t i = 0; marks0 && i < ways->n; i++) {
+    uint32_t *order = calloc(ways->n, sizeof *order);
+    for (uint32_t i = 0; marks0 && order && i < ways->n; i++) {
+        order[i] = i;
         marks0[i] = rows;
         rows += ways->sequences[i].rows - ways->sequences[i].first;
     }
     uint64_t *marks = calloc(rows + 1, sizeof *marks);
     int rc = 0;
-    if (!marks0 || !tables || !marks) {
+    if (marks0 && tables && order && marks) {
+        struct run r = {.ways = ways, .marks = marks, .marks0 = marks0, .order = order};
+        qsort_r(order, ways->n, sizeof *order, by_rows, (void *)ways->sequences);
+        for (uint32_t i = 0; i < WAYS_LIVE_MAX; i++) {
+            r.live[i].pages = tables + (size_t)i * pages;
+        }
+        rc = run_all(&r, all, err);
+    } else {
         rc = tsr_err_set(err, -ENOMEM, "no memory to keep track of %zu rows", rows);
-    }
-    struct run r = {.ways = ways, .is_first = true, .marks = marks, .marks0 = marks0};
-    for (uint32_t i = 0; rc == 0 && i < WAYS_LIVE_MAX; i++) {
-        r.live[i].pages = tables + (size_t)i * pages;
-    }
-    for (uint32_t i = 0; rc == 0 && i < WORKER_COUNTS && (all || i == 0); i++) {
-        r.workers = worker_counts[i];
-        rc = run_workers(&r, all, err);
     }
     free(marks0);
     free(tables);
+    free(order);
     free(marks);
     return rc;
 }

@@ -23,7 +23,6 @@ struct tsr_ways {
     void *row_ctx;
     const struct tsr_verify *verify; /* for progress */
 
-    uint32_t ways;      /* compared with the first */
     uint64_t compared;  /* rows of these ... */
     uint64_t different; /* ... and those with other bytes */
     char where[96];     /* the first of them */

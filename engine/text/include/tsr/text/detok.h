@@ -12,6 +12,7 @@
 struct tsr_detok {
     const struct tsr_vocab *vocab;
     bool show_special; /* special tokens appear as their text; otherwise they are left out */
+    bool exact;        /* what cannot become UTF-8 comes out as it is; false after _init() */
     uint8_t n_held;    /* bytes of an unfinished character, 0 .. 3 */
     uint8_t held[3];
     bool began;      /* a token was shown, or what vocab->start takes away is over */

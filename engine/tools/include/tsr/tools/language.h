@@ -12,7 +12,8 @@ struct tsr_language {
     char *bos, *eos; /* texts of these tokens; NULL: none */
 };
 
-/* path: a GGUF file or a directory. Errors of tsr_gguf_open() and tsr_tokenizer_open(). */
+/* path: a GGUF file or a directory. -ENOENT where it holds no tokenizer; other errors of
+ * tsr_gguf_open() and tsr_tokenizer_open(). */
 int tsr_language_open(struct tsr_language *language, const char *path, struct tsr_err *err);
 void tsr_language_close(struct tsr_language *language);
 
@@ -21,10 +22,11 @@ int tsr_language_encode(const struct tsr_language *language, const struct tsr_te
                         size_t n_spans, unsigned flags, uint32_t **ids, size_t *n,
                         struct tsr_err *err);
 
-/* The text of ids [*len], special tokens left out, to be freed. -EINVAL where an id is not of the
- * vocabulary; -ENOMEM. */
+/* The text of ids [*len], special tokens left out, to be freed. exact: bytes as they are, the way
+ * back of an encoded text; else what cannot become UTF-8 is U+FFFD, as answers are shown. -EINVAL
+ * where an id is not of the vocabulary; -ENOMEM. */
 int tsr_language_decode(const struct tsr_language *language, const uint32_t *ids, size_t n,
-                        char **text, size_t *len, struct tsr_err *err);
+                        bool exact, char **text, size_t *len, struct tsr_err *err);
 
 /* A rendered prompt. */
 struct tsr_prompt {

@@ -1,7 +1,8 @@
 /* Holds a model against a golden file, or against itself: each check is a measure beside its
- * tolerance. Every precision runs by every way in (a prompt at once, in chunks of 1, 7 and 32, all
- * prompts in one step in chunks of changing size; each on 1, 2 and 4 workers), and all ways must
- * give the bytes of the first. */
+ * tolerance. Every precision runs by every way in: a prompt at once, in chunks of 1, 7 and 32,
+ * several prompts in one step in chunks of changing size; each on 1, 2 and 4 workers. All ways must
+ * give the bytes of the first, which is each prompt at once on a worker a CPU. Of a big model only
+ * the shortest prompts are run by the other ways. */
 #ifndef TSR_TOOLS_VERIFY_H
 #define TSR_TOOLS_VERIFY_H
 
@@ -42,15 +43,16 @@ int tsr_verify_fits(const struct tsr_verify *v, const struct tsr_golden *golden,
                     enum tsr_weights weights, struct tsr_err *err);
 
 /* The logits and greedy ids of golden (teacher-forced), with the tolerance of this precision: ref
- * nmse <= 1e-9 and every greedy id; bf16 2 x and int8 1.5 x the yardstick, greedy ids above a
- * margin of 0.05 and 0.15; of `cases` ref the top logits within 2e-3, greedy above 0.01; against
- * our own reference nmse <= 0.05, which only what is broken exceeds. 0 where all was run, whatever
- * was found; else a negative errno. */
+ * nmse <= 1e-9 and every greedy id; bf16 and file 2 x and int8 1.5 x the yardstick, greedy ids
+ * above a margin of 0.05 and 0.15; of `cases` ref the top logits within 2e-3, greedy above 0.01;
+ * against our own reference nmse <= 0.05, which only what is broken exceeds. 0 where all was run,
+ * whatever was found; else a negative errno. */
 int tsr_verify_logits(struct tsr_verify *v, const struct tsr_golden *golden,
                       enum tsr_weights weights, struct tsr_err *err);
 
-/* Fills golden's logits (kind TSR_GOLDEN_SELF; prompts with ids and no answers) with those of the
- * reference path for the last positions of each prompt. free(*logits) after golden's last use. */
+/* The logits of the reference path for golden (kind TSR_GOLDEN_SELF) with its vocab, its prompts'
+ * ids and logit_rows: fills in the rest. free(*logits) after golden's last use. Errors of
+ * tsr_exec_create(). */
 int tsr_verify_reference(struct tsr_verify *v, struct tsr_golden *golden, float **logits,
                          struct tsr_err *err);
 
