@@ -214,6 +214,12 @@ int tsr_exec_compile(struct tsr_exec *exec, const struct tsr_program *program, s
         m->panel_bytes = tsr_panel_bytes(m->format, m->cols);
         m->unit = w->unit;
     }
+    for (uint32_t i = 0; i < program->n_ropes; i++) {
+        if (program->ropes[i].dims > EXEC_HEAD_DIM_MAX) {
+            return tsr_err_set(err, -ENOTSUP, "%u rotary dimensions; up to %d are supported",
+                               program->ropes[i].dims, EXEC_HEAD_DIM_MAX);
+        }
+    }
     for (uint32_t i = 0; i < program->n_ops;) {
         int rc = compile_op(exec, &i, err);
         if (rc < 0) {

@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,6 +45,18 @@ static int adopt(struct tsr_exec *exec, const struct tsr_program *from, struct t
                 }
                 part->bias = bias ? memcpy(bias, part->bias, rows * sizeof *bias) : NULL;
             }
+        }
+    }
+    for (uint32_t i = 0; i < p->n_ropes; i++) {
+        struct tsr_rope *rope = &p->ropes[i];
+        size_t bytes = rope->dims / 2 * sizeof(float);
+        float *inv_freq = tsr_program_alloc(p, 2 * bytes);
+        if (!inv_freq) {
+            return tsr_err_set(err, -ENOMEM, "no memory for the program");
+        }
+        rope->inv_freq = memcpy(inv_freq, rope->inv_freq, bytes);
+        if (rope->inv_freq_long) {
+            rope->inv_freq_long = memcpy(inv_freq + rope->dims / 2, rope->inv_freq_long, bytes);
         }
     }
     for (uint32_t i = 0; i < exec->n_ops; i++) {
@@ -100,18 +111,9 @@ static int allocate(struct tsr_exec *exec, struct tsr_err *err)
     }
     for (uint32_t i = 0; i < p->n_ropes; i++) {
         uint32_t half = p->ropes[i].dims / 2;
-        size_t bytes = (size_t)exec->plan.context * half * sizeof(float);
+        size_t bytes = (size_t)o->rows_max * half * sizeof(float);
         exec->cos[i] = tsr_arena_alloc(a, bytes, 64);
         exec->sin[i] = tsr_arena_alloc(a, bytes, 64);
-        for (uint32_t position = 0; position < exec->plan.context; position++) {
-            for (uint32_t d = 0; d < half;
-                 d++) { /* the angle is rounded to f32 as the models were trained */
-                float angle = (float)position * p->ropes[i].inv_freq[d];
-                size_t at = (size_t)position * half + d;
-                exec->cos[i][at] = (float)cos((double)angle) * p->ropes[i].scale;
-                exec->sin[i][at] = (float)sin((double)angle) * p->ropes[i].scale;
-            }
-        }
     }
     struct tsr_kv_shape shape = {p->layers, p->kv_heads, p->head_dim, exec->kernels->kv_bytes};
     return tsr_kv_create(&exec->kv, &shape, exec->plan.kv_bytes, -1, err);

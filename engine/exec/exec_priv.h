@@ -74,7 +74,7 @@ struct tsr_exec {
 
     float *buffer[TSR_PROGRAM_BUFFERS_MAX]; /* [rows_max or logit_rows_max][stride] */
     uint32_t stride[TSR_PROGRAM_BUFFERS_MAX];
-    float *cos[TSR_PROGRAM_ROPES_MAX], *sin[TSR_PROGRAM_ROPES_MAX]; /* [context][dims / 2] */
+    float *cos[TSR_PROGRAM_ROPES_MAX], *sin[TSR_PROGRAM_ROPES_MAX]; /* [rows_max][dims / 2] */
     struct tsr_acts acts; /* shared by all, rows_max rows */
     struct exec_worker *workers;
     void (*progress)(void *ctx, double done);

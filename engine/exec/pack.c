@@ -3,19 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-/* The row of the tensor that row r of the program's matrix is. */
-static uint64_t source_row(const struct tsr_weight *w, uint64_t r)
-{
-    if (w->order == TSR_ROW_ORDER_ROPE_PAIRS) {
-        uint64_t head = r / w->head_dim, i = r % w->head_dim, half = w->head_dim / 2;
-        r = head * w->head_dim + (i < half ? 2 * i : 2 * (i - half) + 1);
-    }
-    if (w->run) {
-        r = r / w->run * w->stride + r % w->run;
-    }
-    return w->row_first + r;
-}
-
 /* 1 / the Euclidean length of a row of `cols` weights; as torch's normalize(), no length counts as
  * less than 1e-12. */
 static float unit_factor(enum tsr_dtype dtype, const void *row, uint32_t cols, float *scratch)
@@ -36,8 +23,8 @@ static void pack_panel(const struct exec_matrix *m, const struct tsr_weight *w, 
     const void *rows[TSR_PANEL_ROWS];
     for (uint32_t i = 0; i < TSR_PANEL_ROWS; i++) {
         uint64_t r = (uint64_t)panel * TSR_PANEL_ROWS + i;
-        rows[i] =
-            r < w->rows ? (const uint8_t *)w->tensor->data + source_row(w, r) * row_bytes : NULL;
+        rows[i] = r < w->rows ? (const uint8_t *)w->tensor->data + tsr_weight_row(w, r) * row_bytes
+                              : NULL;
         if (m->unit) {
             m->factor[r] =
                 rows[i] ? unit_factor(w->tensor->dtype, rows[i], m->cols, scratch) : 0.0f;

@@ -74,7 +74,7 @@ static uint64_t buffer_bytes(const struct tsr_exec *exec)
         bytes += (uint64_t)tsr_exec_buffer_rows(exec, i) * exec->stride[i] * sizeof(float);
     }
     for (uint32_t i = 0; i < exec->program.n_ropes; i++) {
-        bytes += 2 * up64((uint64_t)exec->plan.context * (exec->program.ropes[i].dims / 2) *
+        bytes += 2 * up64((uint64_t)exec->options.rows_max * (exec->program.ropes[i].dims / 2) *
                           sizeof(float));
     }
     bytes += exec->plan.workers * (tsr_acts_bytes(EXEC_PRIVATE_ROWS, cols) +
@@ -107,7 +107,7 @@ int tsr_exec_make_plan(struct tsr_exec *exec, const struct tsr_model *model,
     }
     struct tsr_exec_plan *p = &exec->plan;
     p->context = program->context;
-    if (exec->options.context && exec->options.context < p->context) {
+    if (exec->options.context && (exec->options.context < p->context || exec->options.beyond)) {
         p->context = exec->options.context;
     }
     rc = tsr_exec_compile(exec, program, err);

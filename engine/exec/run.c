@@ -21,6 +21,24 @@ static float *row_of(const struct tsr_exec *exec, uint16_t buffer, uint32_t row)
     return exec->buffer[buffer] + (size_t)row * exec->stride[buffer];
 }
 
+/* The row's cosines and sines for every rotary embedding of the program. The angle is rounded to
+ * f32 as the models were trained. */
+static void angles(struct tsr_exec *exec, uint32_t row)
+{
+    float position = (float)exec->positions[row], scratch[EXEC_HEAD_DIM_MAX / 2];
+    uint32_t length = exec->spans[exec->row_span[row]].kv->length;
+    for (uint32_t r = 0; r < exec->program.n_ropes; r++) {
+        const struct tsr_rope *rope = &exec->program.ropes[r];
+        const float *inv_freq = tsr_rope_frequencies(rope, length, scratch);
+        size_t at = (size_t)row * (rope->dims / 2);
+        for (uint32_t i = 0; i < rope->dims / 2; i++) {
+            double angle = (double)(position * inv_freq[i]);
+            exec->cos[r][at + i] = (float)cos(angle) * rope->scale;
+            exec->sin[r][at + i] = (float)sin(angle) * rope->scale;
+        }
+    }
+}
+
 static void embed(struct tsr_exec *exec, const struct exec_op *x, uint32_t worker)
 {
     const struct exec_matrix *m = &exec->matrices[x->op->embed.weight];
@@ -28,6 +46,7 @@ static void embed(struct tsr_exec *exec, const struct exec_op *x, uint32_t worke
     for (uint32_t row = r.from; row < r.to; row++) {
         uint32_t token = exec->tokens[row];
         float *out = row_of(exec, x->op->out, row);
+        angles(exec, row);
         tsr_panel_row(m->format, m->data + token / TSR_PANEL_ROWS * m->panel_bytes,
                       token % TSR_PANEL_ROWS, m->cols, out);
         if (x->op->scale != 1) {
@@ -198,7 +217,7 @@ static void store(struct tsr_exec *exec, const struct exec_op *x, uint32_t row, 
     for (uint32_t i = 0; i < x->turns_per_group; i++) {
         const struct exec_turn *turn = &x->turns[kv_head * x->turns_per_group + i];
         uint32_t dims = exec->program.ropes[turn->rope].dims;
-        size_t at = (size_t)position * (dims / 2);
+        size_t at = (size_t)row * (dims / 2);
         exec->kernels->rope(in + turn->col, exec->cos[turn->rope] + at, exec->sin[turn->rope] + at,
                             dims);
     }

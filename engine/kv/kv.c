@@ -71,6 +71,7 @@ void tsr_kv_destroy(struct tsr_kv_pool *pool)
 void tsr_kv_seq_init(struct tsr_kv_seq *seq, uint32_t *pages, uint32_t pages_max)
 {
     seq->n_pages = 0;
+    seq->length = 0;
     seq->pages_max = pages_max;
     seq->pages = pages;
 }
@@ -79,15 +80,13 @@ int tsr_kv_reserve(struct tsr_kv_pool *pool, struct tsr_kv_seq *seq, uint32_t po
 {
     uint32_t want =
         (uint32_t)(((uint64_t)positions + TSR_KV_PAGE_POSITIONS - 1) / TSR_KV_PAGE_POSITIONS);
-    if (want <= seq->n_pages) {
-        return 0;
-    }
-    if (want > seq->pages_max) {
+    if (want > seq->n_pages && want > seq->pages_max) {
         return -E2BIG;
     }
-    if (want - seq->n_pages > pool->free) {
+    if (want > seq->n_pages && want - seq->n_pages > pool->free) {
         return -ENOSPC;
     }
+    seq->length = seq->length ? seq->length : positions;
     while (seq->n_pages < want) {
         seq->pages[seq->n_pages++] = pool->stack[--pool->free];
     }
@@ -96,6 +95,7 @@ int tsr_kv_reserve(struct tsr_kv_pool *pool, struct tsr_kv_seq *seq, uint32_t po
 
 void tsr_kv_release(struct tsr_kv_pool *pool, struct tsr_kv_seq *seq)
 {
+    seq->length = 0;
     while (seq->n_pages) {
         assert(pool->free < pool->total);
         pool->stack[pool->free++] = seq->pages[--seq->n_pages];

@@ -89,13 +89,66 @@ int tsr_program_rope(struct tsr_program *program, const struct tsr_rope *rope, s
                            "a rotary embedding over %u dimensions (scale %g) is not possible",
                            rope->dims, (double)rope->scale);
     }
+    bool is_dynamic = rope->length > 0 && !rope->inv_freq_long;
+    if (is_dynamic && (rope->dims == 2 || !(rope->base > 0.0f) || !(rope->factor >= 1.0f) ||
+                       !isfinite(rope->base) || !isfinite(rope->factor))) {
+        return tsr_err_set(err, -EINVAL,
+                           "dynamic frequencies over %u dimensions with base %g and factor %g are "
+                           "not possible",
+                           rope->dims, (double)rope->base, (double)rope->factor);
+    }
     for (uint32_t i = 0; i < rope->dims / 2; i++) {
-        if (!isfinite(rope->inv_freq[i])) {
+        if (!isfinite(rope->inv_freq[i]) ||
+            (rope->inv_freq_long && !isfinite(rope->inv_freq_long[i]))) {
             return tsr_err_set(err, -EINVAL, "rotary frequency %u is not a finite number", i);
         }
     }
     program->ropes[program->n_ropes] = *rope;
     return (int)program->n_ropes++;
+}
+
+uint64_t tsr_weight_row(const struct tsr_weight *w, uint64_t r)
+{
+    if (w->order == TSR_ROW_ORDER_ROPE_PAIRS) {
+        uint64_t head = r / w->head_dim, i = r % w->head_dim, half = w->head_dim / 2;
+        r = head * w->head_dim + (i < half ? 2 * i : 2 * (i - half) + 1);
+    }
+    return w->row_first + (w->run ? r / w->run * w->stride + r % w->run : r);
+}
+
+void tsr_rope_default(float base, uint32_t dims, float *inv_freq)
+{
+    for (uint32_t i = 0; i < dims / 2; i++) {
+        inv_freq[i] = 1.0f / powf(base, (float)(2 * i) / (float)dims);
+    }
+}
+
+/* Dynamic NTK: transformers, modeling_rope_utils.py, _compute_dynamic_ntk_parameters(). */
+const float *tsr_rope_frequencies(const struct tsr_rope *rope, uint32_t length, float *scratch)
+{
+    if (rope->length == 0 || length <= rope->length) {
+        return rope->inv_freq;
+    }
+    if (rope->inv_freq_long) {
+        return rope->inv_freq_long;
+    }
+    float stretch = rope->factor * (float)length / (float)rope->length - (rope->factor - 1.0f);
+    float power = (float)((double)rope->dims / (rope->dims - 2));
+    tsr_rope_default(rope->base * powf(stretch, power), rope->dims, scratch);
+    return scratch;
+}
+
+bool tsr_program_turns_alike(const struct tsr_program *program, uint32_t a, uint32_t b)
+{
+    for (uint32_t i = 0; i < program->n_ropes; i++) {
+        const struct tsr_rope *rope = &program->ropes[i];
+        bool is_long = a > rope->length;
+        if (rope->length > 0 &&
+            (is_long != (b > rope->length) || (is_long && !rope->inv_freq_long))) {
+            return a == b;
+        }
+    }
+    return true;
 }
 
 /* How many of the tensor's rows lie between a matrix's first and last, both included; UINT64_MAX
@@ -376,6 +429,9 @@ int tsr_program_check(const struct tsr_program *program, struct tsr_err *err)
         program->buffer_width[program->logits] != program->vocab) {
         return tsr_err_set(err, -EINVAL, "the program's logits are not a row of %u columns",
                            program->vocab);
+    }
+    if (program->n_ops == 0 || program->ops[0].kind != TSR_OP_EMBED) {
+        return tsr_err_set(err, -EINVAL, "the program does not begin with an embedding");
     }
     uint32_t selected = 0, written = 0, layer = 0;
     for (uint32_t i = 0; i < program->n_ops; i++) {

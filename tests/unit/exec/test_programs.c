@@ -68,8 +68,8 @@ static void append(struct tsr_program *p, struct tsr_op op)
 }
 
 struct shape {
-    uint32_t hidden, ffn, vocab, heads, kv_heads, dim, rope_dims, window;
-    bool biases, head_norms, reuse_norm, post_norms, packed, slopes, unit_head;
+    uint32_t hidden, ffn, vocab, heads, kv_heads, dim, rope_dims, rope_length, window;
+    bool longrope, biases, head_norms, reuse_norm, post_norms, packed, slopes, unit_head;
     float softcap, scale, logit_cap;
     enum tsr_act act;
 };
@@ -134,7 +134,13 @@ static void build(struct tsr_model *model, const struct shape *s)
     uint32_t embedding = matrix(p, s->vocab, s->hidden);
     int rope = -1;
     if (s->rope_dims) {
-        struct tsr_rope r = {s->rope_dims, 1.1f, vector(p, s->rope_dims / 2, 0.4f)};
+        struct tsr_rope r = {.dims = s->rope_dims,
+                             .scale = 1.1f,
+                             .inv_freq = vector(p, s->rope_dims / 2, 0.4f),
+                             .length = s->rope_length,
+                             .base = 100,
+                             .factor = 2};
+        r.inv_freq_long = s->longrope ? vector(p, s->rope_dims / 2, 0.3f) : NULL;
         rope = tsr_program_rope(p, &r, NULL);
         assert_true(rope >= 0);
     }
@@ -304,6 +310,7 @@ static void test_programs_equal_the_slow_interpreter(void **unused)
          .kv_heads = 3,
          .dim = 20,
          .rope_dims = 20,
+         .rope_length = ROWS, /* just not above it */
          .scale = 0.2f,
          .biases = true,
          .window = 24},
@@ -314,6 +321,7 @@ static void test_programs_equal_the_slow_interpreter(void **unused)
          .kv_heads = 1,
          .dim = 32,
          .rope_dims = 16,
+         .rope_length = 64,
          .scale = 0.3f,
          .head_norms = true,
          .softcap = 5,
@@ -335,6 +343,8 @@ static void test_programs_equal_the_slow_interpreter(void **unused)
          .kv_heads = 2,
          .dim = 20,
          .rope_dims = 20,
+         .rope_length = 64,
+         .longrope = true,
          .scale = 0.2f,
          .post_norms = true,
          .packed = true,

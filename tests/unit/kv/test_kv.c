@@ -33,16 +33,21 @@ static void test_kv_reserve_takes_all_or_nothing(void **unused)
     tsr_kv_seq_init(&b, pages_b, 2);
     assert_int_equal(tsr_kv_reserve(pool, &a, 64 * 5 + 1), -ENOSPC);
     assert_int_equal(a.n_pages, 0);
+    assert_int_equal(a.length, 0);
     assert_int_equal(tsr_kv_reserve(pool, &a, 1), 0);
     assert_int_equal(tsr_kv_reserve(pool, &a, 64), 0);
     assert_int_equal(a.n_pages, 1);
     assert_int_equal(tsr_kv_reserve(pool, &a, 65), 0);
+    assert_int_equal(a.length, 1); /* as first reserved */
     assert_int_equal(tsr_kv_reserve(pool, &b, 129), -E2BIG);
     assert_int_equal(tsr_kv_reserve(pool, &b, 128), 0);
     assert_int_equal(tsr_kv_pages_free(pool), 1);
     tsr_kv_release(pool, &a);
     tsr_kv_release(pool, &b);
     assert_int_equal(tsr_kv_pages_free(pool), 5);
+    assert_int_equal(tsr_kv_reserve(pool, &a, 70), 0);
+    assert_int_equal(a.length, 70);
+    tsr_kv_release(pool, &a);
     tsr_kv_destroy(pool);
 }
 

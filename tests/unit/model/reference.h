@@ -144,13 +144,15 @@ static void reference_rope(const struct reference *ref, const struct tsr_op *op)
 {
     const struct tsr_rope *rope = &ref->program->ropes[op->rope.rope];
     uint32_t half = rope->dims / 2;
+    float *scratch = malloc(half * sizeof *scratch);
+    const float *inv_freq = tsr_rope_frequencies(rope, ref->rows, scratch);
     for (uint32_t r = 0; r < ref->rows; r++) {
         for (uint32_t h = 0; h < op->rope.heads; h++) {
             double *x = ref->buffers[op->in] + r * (size_t)ref->program->buffer_width[op->in] +
                         op->rope.in_col + (size_t)h * op->rope.head_dim;
             for (uint32_t i = 0; i < half; i++) {
                 /* transformers multiplies in 32 bits, whatever the model's precision */
-                double angle = (double)((float)r * rope->inv_freq[i]);
+                double angle = (double)((float)r * inv_freq[i]);
                 double c = cos(angle) * (double)rope->scale, s = sin(angle) * (double)rope->scale;
                 double a = x[i], b = x[i + half];
                 x[i] = a * c - b * s;
@@ -158,6 +160,7 @@ static void reference_rope(const struct reference *ref, const struct tsr_op *op)
             }
         }
     }
+    free(scratch);
 }
 
 static void reference_attend(const struct reference *ref, const struct tsr_op *op)

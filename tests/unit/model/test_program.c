@@ -225,6 +225,10 @@ static void test_program_refuses_buffers_and_ropes(void **state)
         {.dims = 4, .scale = 1.0f, .inv_freq = NULL},
         {.dims = 4, .scale = NAN, .inv_freq = ones},
         {.dims = 4, .scale = 1.0f, .inv_freq = infinite},
+        {.dims = 4, .scale = 1.0f, .inv_freq = ones, .length = 9, .inv_freq_long = infinite},
+        {.dims = 2, .scale = 1.0f, .inv_freq = ones, .length = 9, .base = 10.0f, .factor = 2.0f},
+        {.dims = 4, .scale = 1.0f, .inv_freq = ones, .length = 9, .base = 10.0f, .factor = 0.5f},
+        {.dims = 4, .scale = 1.0f, .inv_freq = ones, .length = 9, .base = 0.0f, .factor = 2.0f},
     };
     for (size_t i = 0; i < sizeof ropes / sizeof *ropes; i++) {
         assert_int_equal(tsr_program_rope(&p, &ropes[i], NULL), -EINVAL);
@@ -257,6 +261,7 @@ static void test_program_checks_the_whole(void **state)
         {{&embed_op, &select_op, &head_op}, 3, -EINVAL},              /* a layer not attended */
         {{&attend_op, &attend_op, &select_op, &head_op}, 4, -EINVAL}, /* attended twice */
         {{&embed_op, &select_op, &attend_op, &head_op}, 4, -EINVAL},  /* after the select */
+        {{&norm_op, &attend_op, &select_op, &head_op}, 4, -EINVAL},   /* no embedding first */
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct tsr_program p;

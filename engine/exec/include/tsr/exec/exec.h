@@ -36,6 +36,7 @@ struct tsr_exec_options {
     uint32_t rows_max; /* rows a step, default 512 */
     uint32_t logit_rows_max; /* rows with logits a step, default 64 */
     uint32_t context;        /* positions a sequence may have, default the model's */
+    bool beyond;             /* context may be more than the model was made for (for vectors) */
     uint64_t kv_bytes;       /* 0: default of the rule, see tsr_exec_plan() */
     enum tsr_weights weights;
     enum tsr_isa isa;

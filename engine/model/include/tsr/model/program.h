@@ -52,12 +52,22 @@ struct tsr_weight {
     bool unit;         /* each row divided by its Euclidean length (Baichuan 2's head) */
 };
 
+/* The row of the tensor that row r of the matrix is. */
+uint64_t tsr_weight_row(const struct tsr_weight *weight, uint64_t r);
+
 /* Rotary embedding, rotate-half form over the first `dims` of each head:
- * (x[i], x[i + dims/2]) turned by position * inv_freq[i], both results times `scale`. */
+ * (x[i], x[i + dims/2]) turned by position * frequency i, both results times `scale`.
+ *
+ * The frequencies may depend on a sequence's length, which is what it reserves in the KV cache: one
+ * choice for all its positions, so that how it is cut into steps changes nothing. */
 struct tsr_rope {
     uint32_t dims;
-    float scale;           /* YaRN's attention factor, 1 elsewhere */
-    const float *inv_freq; /* [dims / 2], owned by the program */
+    float scale;                /* YaRN's and longrope's attention factor, 1 elsewhere */
+    const float *inv_freq;      /* [dims / 2], owned by the program; for lengths up to `length` */
+    uint32_t length;            /* 0: for all */
+    const float *inv_freq_long; /* [dims / 2] above it (longrope), owned by the program; or NULL: */
+    float base, factor;         /* base' = base * (factor * length' / length - (factor - 1)) ^
+                                   (dims / (dims - 2)), dynamic NTK at length' */
 };
 
 enum tsr_op_kind {
@@ -162,8 +172,19 @@ int tsr_program_op(struct tsr_program *program, const struct tsr_op *op, struct 
  * errno. */
 int tsr_program_rope(struct tsr_program *program, const struct tsr_rope *rope, struct tsr_err *err);
 
-/* Checks the whole: the logits' buffer has `vocab` columns and is written after the one SELECT,
- * every KV layer is attended exactly once. 0 or -EINVAL. Called once, after the last operation. */
+/* 1 / base^(2i / dims), in 32 bits and transformers' order of operations. inv_freq: [dims / 2]. */
+void tsr_rope_default(float base, uint32_t dims, float *inv_freq);
+
+/* The frequencies of a sequence of so many positions: [dims / 2], the rope's own, or in `scratch`
+ * ([dims / 2]). */
+const float *tsr_rope_frequencies(const struct tsr_rope *rope, uint32_t length, float *scratch);
+
+/* Whether sequences of a and of b positions are turned by the same frequencies. */
+bool tsr_program_turns_alike(const struct tsr_program *program, uint32_t a, uint32_t b);
+
+/* Checks the whole: it begins with an EMBED, the logits' buffer has `vocab` columns and is written
+ * after the one SELECT, every KV layer is attended exactly once. 0 or -EINVAL. Called once, after
+ * the last operation. */
 int tsr_program_check(const struct tsr_program *program, struct tsr_err *err);
 
 void tsr_program_fini(struct tsr_program *program);
