@@ -12,8 +12,13 @@ static const struct {
     const char *name;
     int (*build)(struct tsr_builder *b);
 } architectures[] = {
-    {"llama", tsr_build_llama},
-    {"qwen2", tsr_build_qwen2},
+    {"baichuan", tsr_build_baichuan}, {"gemma2", tsr_build_gemma2},
+    {"gemma3", tsr_build_gemma3},     {"gemma3_text", tsr_build_gemma3},
+    {"granite", tsr_build_granite},   {"internlm2", tsr_build_internlm2},
+    {"llama", tsr_build_llama},       {"mistral", tsr_build_mistral},
+    {"olmo2", tsr_build_olmo2},       {"phi3", tsr_build_phi3},
+    {"qwen2", tsr_build_qwen2},       {"qwen3", tsr_build_qwen3},
+    {"smollm3", tsr_build_smollm3},
 };
 enum { ARCHITECTURES = sizeof architectures / sizeof *architectures };
 
@@ -26,6 +31,7 @@ int tsr_source_build(const struct tsr_source *source, struct tsr_program *progra
         .config = source->config,
         .tensors = source->tensors,
         .err = err,
+        .gguf = tsr_config_is_gguf(source->config),
     };
     char known[256] = "";
     if (source->tensors->n == 0) {

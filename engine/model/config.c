@@ -14,10 +14,7 @@ enum {
     ARCHITECTURE_MAX = 31, /* bytes of its name */
     KEY_MAX = 128,         /* bytes of a key as the file spells it */
     STRING_MAX = 127,      /* bytes of a string value */
-    HIDDEN_MAX = 1 << 20,  /* columns of any buffer */
-    LAYERS_MAX = 1 << 12,
-    HEADS_MAX = 1 << 14,
-    VOCAB_MAX = 1 << 24,
+    TOKEN_MAX = 1 << 24,   /* exclusive */
 };
 
 /* config.json's key against GGUF's; one that begins with a dot follows the architecture's name. A
@@ -36,13 +33,28 @@ static const struct {
     {"vocab_size",                                    ".vocab_size"},
     {"max_position_embeddings",                       ".context_length"},
     {"rms_norm_eps",                                  ".attention.layer_norm_rms_epsilon"},
+    {"is_causal",                                     ".attention.causal"},
     {"sliding_window",                                ".attention.sliding_window"},
+    {"sliding_window_pattern",                        ".attention.sliding_window_pattern"},
+    {"attn_logit_softcapping",                        ".attn_logit_softcapping"},
+    {"final_logit_softcapping",                       ".final_logit_softcapping"},
+    {"attention_multiplier",                          ".attention.scale"},
+    {"embedding_multiplier",                          ".embedding_scale"},
+    {"residual_multiplier",                           ".residual_scale"},
+    {"logits_scaling",                                ".logit_scale"},
     {"num_local_experts",                             ".expert_count"},
     {"rope_theta",                                    ".rope.freq_base"},
+    {"rope_local_base_freq",                          ".rope.freq_base_swa"},
     {"rope_dims",                                     ".rope.dimension_count"},
     {"rope_scaling.rope_type",                        ".rope.scaling.type"},
     {"rope_scaling.factor",                           ".rope.scaling.factor"},
     {"rope_scaling.original_max_position_embeddings", ".rope.scaling.original_context_length"},
+    {"rope_scaling.attention_factor",                 ".rope.scaling.yarn_attn_factor"},
+    {"rope_scaling.beta_fast",                        ".rope.scaling.yarn_beta_fast"},
+    {"rope_scaling.beta_slow",                        ".rope.scaling.yarn_beta_slow"},
+    {"rope_scaling.extrapolation_factor",             ".rope.scaling.yarn_ext_factor"},
+    {"rope_scaling.attn_factor",                      ".rope.scaling.attn_factor"},
+    {"rope_scaling.finetuned",                        ".rope.scaling.finetuned"},
     {"rope_scaling.linear",                           ".rope.scale_linear"},
     {"bos_token_id",                                  "tokenizer.ggml.bos_token_id"},
     {"eos_token_id",                                  "tokenizer.ggml.eos_token_id"},
@@ -57,6 +69,8 @@ enum { KEYS = sizeof keys / sizeof *keys };
 struct tsr_config {
     char architecture[ARCHITECTURE_MAX + 1];
     json_t *json; /* exactly one of json and gguf */
+    json_t *text; /* member of json: the text part of a model of several kinds of input, or NULL */
+    json_t *read; /* the keys that have been looked up, as the file spells them */
     const struct tsr_gguf *gguf;
     char *strings[KEYS]; /* NUL-terminated copies of a GGUF's string values */
 };
@@ -104,8 +118,13 @@ int tsr_config_from_json(struct tsr_config **config, const char *text, size_t si
         return tsr_err_set(err, -ENOMEM, "no memory for a configuration");
     }
     made->json = json;
+    made->read = json_object();
+    json_t *text_config = json_object_get(json, "text_config");
+    made->text = is_model && json_is_object(text_config) ? text_config : NULL;
     json_t *type = json_object_get(json, "model_type");
-    if (!is_model) {
+    if (!made->read) {
+        rc = tsr_err_set(err, -ENOMEM, "no memory for a configuration");
+    } else if (!is_model) {
         rc = 0;
     } else if (!json_is_string(type)) {
         rc = tsr_err_set(err, -EINVAL, "states no model_type");
@@ -140,7 +159,9 @@ int tsr_config_from_gguf(struct tsr_config **config, const struct tsr_gguf *gguf
         return tsr_err_set(err, -ENOMEM, "no memory for a configuration");
     }
     made->gguf = gguf;
-    int rc = set_architecture(made, "general.architecture", name.data, name.size, err);
+    made->read = json_object();
+    int rc = made->read ? set_architecture(made, "general.architecture", name.data, name.size, err)
+                        : tsr_err_set(err, -ENOMEM, "no memory for a configuration");
     for (size_t row = 0; row < KEYS && rc == 0; row++) {
         char key[KEY_MAX];
         struct tsr_gguf_string value;
@@ -168,6 +189,7 @@ void tsr_config_close(struct tsr_config *config)
         return;
     }
     json_decref(config->json);
+    json_decref(config->read);
     for (size_t row = 0; row < KEYS; row++) {
         free(config->strings[row]);
     }
@@ -184,7 +206,7 @@ const char *tsr_config_architecture(const struct tsr_config *config)
     return config->architecture;
 }
 
-/* The member of object at a dotted path, or NULL where absent or null. */
+/* The member of object at a dotted path, null or not; NULL where absent. */
 static json_t *member(json_t *object, const char *path)
 {
     char name[KEY_MAX];
@@ -195,28 +217,33 @@ static json_t *member(json_t *object, const char *path)
         name[size] = '\0';
         object = json_object_get(object, name); /* NULL where object is none */
         if (path[size] == '\0') {
-            return json_is_null(object) ? NULL : object;
+            return object;
         }
         path += size + 1;
     }
     return NULL;
 }
 
-/* Rotary parameters have stood in rope_scaling (rope_theta beside it) and, since transformers 5, in
- * rope_parameters (rope_theta within); as there, rope_scaling goes before rope_parameters where a
- * file has both. */
-static json_t *find_json(json_t *root, const char *key, char *spelled)
+static bool is_set(json_t *value)
 {
-    static const char scaling[] = "rope_scaling.";
-    const char *rope = member(root, "rope_scaling") ? "rope_scaling" : "rope_parameters";
+    return value && !json_is_null(value);
+}
+
+/* Rotary parameters have stood in rope_scaling (rope_theta beside it) and, since transformers 5, in
+ * rope_parameters (rope_theta within, perhaps by type of layer); as there, rope_scaling goes before
+ * rope_parameters where a file has both. */
+static json_t *find_member(json_t *root, const char *key, char spelled[static KEY_MAX])
+{
+    static const char scaling[] = "rope_scaling.", kind[] = "rope_type";
+    const char *rope = is_set(member(root, "rope_scaling")) ? "rope_scaling" : "rope_parameters";
     json_t *value;
     if (strncmp(key, scaling, sizeof scaling - 1) == 0) {
-        const char *name = key + sizeof scaling - 1;
-        snprintf(spelled, KEY_MAX, "%s.%s", rope, name);
+        snprintf(spelled, KEY_MAX, "%s.%s", rope, key + sizeof scaling - 1);
         value = member(root, spelled);
-        if (!value && strcmp(name, "rope_type") == 0) {
+        size_t size = strlen(spelled), end = sizeof kind - 1;
+        if (!is_set(value) && size > end && strcmp(spelled + size - end, kind) == 0) {
             char old[KEY_MAX];
-            snprintf(old, sizeof old, "%s.type", rope);
+            snprintf(old, sizeof old, "%.*stype", (int)(size - end), spelled);
             value = member(root, old);
         }
         return value;
@@ -224,7 +251,7 @@ static json_t *find_json(json_t *root, const char *key, char *spelled)
     if (strcmp(key, "rope_theta") == 0) {
         snprintf(spelled, KEY_MAX, "%s.rope_theta", rope);
         value = member(root, spelled);
-        if (value) {
+        if (is_set(value)) {
             return value;
         }
     }
@@ -232,22 +259,41 @@ static json_t *find_json(json_t *root, const char *key, char *spelled)
     return member(root, key);
 }
 
+/* In the text part of the file, if it has one, or beside it. */
+static json_t *find_json(const struct tsr_config *config, const char *key,
+                         char spelled[static KEY_MAX])
+{
+    json_t *value = config->text ? find_member(config->text, key, spelled) : NULL;
+    return value ? value : find_member(config->json, key, spelled);
+}
+
 static bool find(const struct tsr_config *config, const char *key, struct found *found)
 {
+    bool is_there = false;
     *found = (struct found){0};
     snprintf(found->key, sizeof found->key, "%s", key);
     if (config->json) {
-        found->json = find_json(config->json, key, found->key);
-        return found->json != NULL;
+        found->json = find_json(config, key, found->key);
+        is_there = is_set(found->json);
+        found->json = is_there ? found->json : NULL;
     }
-    for (size_t row = 0; row < KEYS; row++) {
+    for (size_t row = 0; row < KEYS && config->gguf && !is_there; row++) {
         if (strcmp(keys[row].json, key) == 0) {
             found->row = row;
             spell(config, row, found->key);
-            return tsr_gguf_has(config->gguf, found->key);
+            is_there = tsr_gguf_has(config->gguf, found->key);
+            break;
         }
     }
-    return false;
+    /* without memory for the note the key counts as not understood, and is refused */
+    json_object_set_new(config->read, found->key, json_true());
+    return is_there;
+}
+
+bool tsr_config_is_null(const struct tsr_config *config, const char *key)
+{
+    char spelled[KEY_MAX];
+    return config->json && json_is_null(find_json(config, key, spelled));
 }
 
 bool tsr_config_has(const struct tsr_config *config, const char *key)
@@ -377,7 +423,7 @@ int tsr_config_tokens(const struct tsr_config *config, const char *key, uint32_t
         } else if (!tsr_gguf_int(config->gguf, found.key, &id)) {
             id = -1;
         }
-        if (id < 0 || id >= VOCAB_MAX) {
+        if (id < 0 || id >= TOKEN_MAX) {
             return tsr_err_set(err, -EINVAL, "%s is not a token, nor a list of tokens", found.key);
         }
         ids[i] = (uint32_t)id;
@@ -385,76 +431,240 @@ int tsr_config_tokens(const struct tsr_config *config, const char *key, uint32_t
     return (int)count;
 }
 
-int tsr_config_hparams(const struct tsr_config *config, struct tsr_hparams *h, struct tsr_err *err)
+int tsr_config_floats(const struct tsr_config *config, const char *key, double min, double max,
+                      float *values, uint32_t n, struct tsr_err *err)
 {
-    static const uint32_t none = 0;
-    double eps = 0.0;
-    *h = (struct tsr_hparams){0};
-    int rc = tsr_config_u32(config, "hidden_size", 1, HIDDEN_MAX, NULL, &h->hidden, err);
-    if (rc == 0) {
-        rc = tsr_config_u32(config, "num_hidden_layers", 1, LAYERS_MAX, NULL, &h->layers, err);
+    struct found found;
+    if (!find(config, key, &found)) {
+        return missing(&found, err);
     }
-    if (rc == 0) {
-        rc = tsr_config_u32(config, "intermediate_size", 1, HIDDEN_MAX, NULL, &h->ffn, err);
+    if (!json_is_array(found.json) || json_array_size(found.json) != n) {
+        return tsr_err_set(err, -EINVAL, "%s is not a list of %u numbers", found.key, n);
     }
-    if (rc == 0) {
-        rc = tsr_config_u32(config, "vocab_size", 1, VOCAB_MAX, config->gguf ? &none : NULL,
-                            &h->vocab, err);
-    }
-    if (rc == 0) {
-        rc =
-            tsr_config_u32(config, "max_position_embeddings", 1, INT32_MAX, NULL, &h->context, err);
-    }
-    if (rc == 0) {
-        rc = tsr_config_u32(config, "num_attention_heads", 1, HEADS_MAX, NULL, &h->heads, err);
-    }
-    if (rc == 0) {
-        rc = tsr_config_u32(config, "num_key_value_heads", 1, HEADS_MAX, &h->heads, &h->kv_heads,
-                            err);
-    }
-    if (rc == 0) {
-        rc = tsr_config_u32(config, "head_dim", 1, HIDDEN_MAX, &none, &h->head_dim, err);
-    }
-    if (rc == 0) {
-        rc = tsr_config_float(config, "rms_norm_eps", 0.0, 1.0, NULL, &eps, err);
-    }
-    if (rc < 0) {
-        return rc;
-    }
-    h->eps = (float)eps;
-    if (!(h->eps > 0.0f)) {
-        return tsr_err_set(err, -EINVAL, "rms_norm_eps is %g, which is 0 in 32 bits", eps);
-    }
-    if (h->head_dim == 0) {
-        if (h->hidden % h->heads != 0) {
-            return tsr_err_set(err, -EINVAL,
-                               "the hidden size %u is not a multiple of %u attention heads, and no "
-                               "head_dim is stated",
-                               h->hidden, h->heads);
+    for (uint32_t i = 0; i < n; i++) {
+        double number = json_number_value(json_array_get(found.json, i));
+        if (!(number > min && number < max)) {
+            return tsr_err_set(err, -EINVAL, "%s[%u] is not a number between %g and %g", found.key,
+                               i, min, max);
         }
-        h->head_dim = h->hidden / h->heads;
-    }
-    uint32_t value_dim;
-    rc = tsr_config_u32(config, "v_head_dim", 1, HIDDEN_MAX, &h->head_dim, &value_dim, err);
-    if (rc < 0) {
-        return rc;
-    }
-    if (value_dim != h->head_dim) {
-        return tsr_err_set(err, -ENOTSUP,
-                           "keys of %u and values of %u dimensions a head are not supported",
-                           h->head_dim, value_dim);
-    }
-    if (h->head_dim % 2 != 0) {
-        return tsr_err_set(err, -EINVAL, "heads of %u dimensions are odd: they cannot be rotated",
-                           h->head_dim);
-    }
-    if (h->heads % h->kv_heads != 0) {
-        return tsr_err_set(err, -EINVAL, "%u attention heads are not a multiple of %u KV heads",
-                           h->heads, h->kv_heads);
-    }
-    if ((uint64_t)h->heads * h->head_dim > HIDDEN_MAX) {
-        return tsr_err_set(err, -EINVAL, "%u heads of %u dimensions are more than %d columns",
-                           h->heads, h->head_dim, HIDDEN_MAX);
+        values[i] = (float)number;
     }
     return 0;
+}
+
+/* Element i of a list as the number of its name, or as itself; -1 where it is neither. */
+static int64_t choice(const struct found *found, const struct tsr_gguf_array *array, uint32_t i,
+                      const char *const *names, uint32_t n_names)
+{
+    json_t *one = json_array_get(found->json, i);
+    if (json_is_string(one) && names) {
+        for (uint32_t k = 0; k < n_names; k++) {
+            if (strcmp(json_string_value(one), names[k]) == 0) {
+                return k;
+            }
+        }
+        return -1;
+    }
+    if (array && tsr_gguf_array_type(array) != TSR_GGUF_STRING) {
+        return tsr_gguf_array_int(array, i);
+    }
+    return names ? -1 : json_is_integer(one) ? json_integer_value(one) : -1;
+}
+
+int tsr_config_choices(const struct tsr_config *config, const char *key, const char *const *names,
+                       uint32_t n_names, uint8_t *values, uint32_t n, struct tsr_err *err)
+{
+    struct found found;
+    if (!find(config, key, &found)) {
+        return 0;
+    }
+    const struct tsr_gguf_array *array =
+        config->gguf ? tsr_gguf_array(config->gguf, found.key) : NULL;
+    uint64_t count = array ? tsr_gguf_array_count(array) : json_array_size(found.json);
+    if (count < n || (names && count > n)) {
+        return tsr_err_set(err, -EINVAL, "%s is not a list with an element for each of %u layers",
+                           found.key, n);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        int64_t value = choice(&found, array, i, names, n_names);
+        if (value < 0 || value >= n_names) {
+            return tsr_err_set(err, -ENOTSUP, "%s[%u] is not one of the values that are supported",
+                               found.key, i);
+        }
+        values[i] = (uint8_t)value;
+    }
+    return 1;
+}
+
+/* What a GGUF's keys of the architecture say that changes no result here. */
+static bool is_neutral(const char *name)
+{
+    static const char *const neutral[] = {
+        ".tensor_data_layout",                   /* where rows are permuted, builders know it */
+        ".attention.layer_norm_epsilon",         /* of norms that these architectures have not */
+        ".rope.scaling.original_context_length", /* unread: there is no scaling that uses it */
+        ".rope.scaling.factor",                  /* unread: the kind of scaling is "none" */
+        ".rope.scaling.finetuned",
+    };
+    for (size_t i = 0; i < sizeof neutral / sizeof *neutral; i++) {
+        if (strcmp(name, neutral[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether a value says no: 0, false, or nothing at all. */
+static bool says_no(const struct tsr_gguf *gguf, const char *key)
+{
+    int64_t number;
+    double real;
+    bool flag;
+    struct tsr_gguf_string string;
+    const struct tsr_gguf_array *array = tsr_gguf_array(gguf, key);
+    return (tsr_gguf_int(gguf, key, &number) && number == 0) ||
+           (tsr_gguf_float(gguf, key, &real) && real == 0.0) ||
+           (tsr_gguf_bool(gguf, key, &flag) && !flag) ||
+           (tsr_gguf_string(gguf, key, &string) && string.size == 0) ||
+           (array && tsr_gguf_array_count(array) == 0);
+}
+
+static int refuse_unread(const char *key, const struct tsr_config *config, struct tsr_err *err)
+{
+    return tsr_err_set(err, -ENOTSUP,
+                       "%s is stated, which is not understood for %s: the results would not be "
+                       "the model's",
+                       key, config->architecture);
+}
+
+static int check_gguf(const struct tsr_config *config, struct tsr_err *err)
+{
+    size_t size = strlen(config->architecture);
+    for (size_t i = 0; i < tsr_gguf_keys(config->gguf); i++) {
+        enum tsr_gguf_type type;
+        const char *key = tsr_gguf_key(config->gguf, i, &type);
+        bool is_ours = strncmp(key, config->architecture, size) == 0 && key[size] == '.';
+        if (is_ours && !json_object_get(config->read, key) && !is_neutral(key + size) &&
+            !says_no(config->gguf, key)) {
+            return refuse_unread(key, config, err);
+        }
+    }
+    return 0;
+}
+
+/* Members of rotary parameters that transformers knows (RopeParameters in modeling_rope_utils.py)
+ * or ignores; a kind of scaling leaves the others' unread. */
+static int check_rope(const struct tsr_config *config, const char *path, json_t *rope,
+                      struct tsr_err *err)
+{
+    static const char *const known[] = {
+        "rope_type",
+        "type",
+        "rope_theta",
+        "partial_rotary_factor",
+        "factor",
+        "beta_fast",
+        "beta_slow",
+        "original_max_position_embeddings",
+        "attention_factor",
+        "mscale",
+        "truncate",
+        "mscale_all_dim",
+        "short_factor",
+        "long_factor",
+        "finetuned",
+        "low_freq_factor",
+        "high_freq_factor",
+        "full_attention",
+        "attn_factor",
+        "sliding_attention",
+        "extrapolation_factor",
+    };
+    const char *name;
+    json_t *value;
+    json_object_foreach(rope, name, value)
+    {
+        bool is_known = !is_set(value);
+        for (size_t i = 0; i < sizeof known / sizeof *known && !is_known; i++) {
+            is_known = strcmp(name, known[i]) == 0;
+        }
+        if (!is_known) {
+            char key[KEY_MAX];
+            snprintf(key, sizeof key, "%s.%s", path, name);
+            return refuse_unread(is_plain(key, strlen(key)) ? key : path, config, err);
+        }
+        if (json_is_object(value)) {
+            int rc = check_rope(config, path, value, err);
+            if (rc < 0) {
+                return rc;
+            }
+        }
+    }
+    return 0;
+}
+
+/* Keys of config.json that change what some architecture computes: none may stand there unread, but
+ * with a value that says no. (transformers ignores other keys that its model does not name; so do
+ * we.) */
+static int check_json(const struct tsr_config *config, struct tsr_err *err)
+{
+    static const char *const matter[] = {
+        "alibi",
+        "attention_bias",
+        "attention_chunk_size",
+        "attention_multiplier",
+        "attn_logit_softcapping",
+        "bias",
+        "clip_qkv",
+        "embedding_multiplier",
+        "final_logit_softcapping",
+        "is_encoder_decoder",
+        "kv_lora_rank",
+        "layer_types",
+        "logit_scale",
+        "logits_scaling",
+        "mlp_bias",
+        "n_routed_experts",
+        "no_bias",
+        "no_rope_layers",
+        "num_experts",
+        "num_local_experts",
+        "parallel_attn",
+        "partial_rotary_factor",
+        "position_embedding_type",
+        "q_lora_rank",
+        "qk_layernorm",
+        "qkv_bias",
+        "query_pre_attn_scalar",
+        "residual_multiplier",
+        "rope_local_base_freq",
+        "use_bidirectional_attention",
+        "use_parallel_residual",
+        "use_qk_norm",
+        "use_sliding_window",
+    };
+    for (size_t i = 0; i < sizeof matter / sizeof *matter; i++) {
+        char spelled[KEY_MAX];
+        json_t *value = find_json(config, matter[i], spelled);
+        bool no = !is_set(value) || json_is_false(value) ||
+                  (json_is_number(value) && json_number_value(value) == 0.0) ||
+                  (json_is_array(value) && json_array_size(value) == 0);
+        if (!no && !json_object_get(config->read, spelled)) {
+            return refuse_unread(spelled, config, err);
+        }
+    }
+    static const char *const ropes[] = {"rope_scaling", "rope_parameters"};
+    for (size_t i = 0; i < sizeof ropes / sizeof *ropes; i++) {
+        char spelled[KEY_MAX];
+        int rc = check_rope(config, ropes[i], find_json(config, ropes[i], spelled), err);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+int tsr_config_check_read(const struct tsr_config *config, struct tsr_err *err)
+{
+    return config->gguf ? check_gguf(config, err) : check_json(config, err);
 }

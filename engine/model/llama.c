@@ -11,21 +11,20 @@ int tsr_build_llama(struct tsr_builder *b)
     tsr_build_begin(b);
     tsr_build_expect_string(b, "hidden_act", "silu");
     tsr_build_expect_absent(b, "num_local_experts");
-    enum tsr_bias attention = TSR_BIAS_OPTIONAL, ffn = TSR_BIAS_OPTIONAL;
-    if (!b->gguf) {
-        attention = tsr_build_bool(b, "attention_bias", false) ? TSR_BIAS_REQUIRED : TSR_BIAS_NONE;
-        ffn = tsr_build_bool(b, "mlp_bias", false) ? TSR_BIAS_REQUIRED : TSR_BIAS_NONE;
-    }
-    const struct tsr_build_attention how = {
-        .rope = tsr_build_rope(b),
-        .qkv_bias = attention,
-        .o_bias = attention,
-        .head_order = b->gguf ? b->h.head_dim : 0,
+    const struct tsr_build_rope rope = {.theta = 10000.0};
+    const enum tsr_bias bias = tsr_build_bias(b, "attention_bias");
+    const struct tsr_build_attention attention = {
+        .rotates = true,
+        .rope = tsr_build_rope(b, &rope),
+        .qkv_bias = bias,
+        .o_bias = bias,
+        .pairs = b->gguf,
     };
+    const struct tsr_build_ffn ffn = {.bias = tsr_build_bias(b, "mlp_bias"), .act = TSR_ACT_SILU};
     tsr_build_embed(b, 1.0f);
     for (uint32_t layer = 0; layer < b->h.layers && b->status == 0; layer++) {
-        tsr_build_attention(b, layer, &how);
-        tsr_build_ffn(b, layer, ffn);
+        tsr_build_attention(b, layer, &attention);
+        tsr_build_ffn(b, layer, &ffn);
     }
-    return tsr_build_end(b);
+    return tsr_build_end(b, &(struct tsr_build_head){0});
 }

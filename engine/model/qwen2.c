@@ -1,21 +1,40 @@
 #include "build_priv.h"
 
-/* Qwen 1.5, 2 and 2.5: Llama's shape with biases on q, k and v. Reference: transformers,
- * models/qwen2/modeling_qwen2.py. llama.cpp's converter keeps the order of rows. */
+struct tsr_qwen_windows tsr_build_qwen_windows(struct tsr_builder *b)
+{
+    enum { WINDOW = 4096, FIRST = 28 }; /* Qwen2Config's, for what is left out */
+    bool stated;
+    struct tsr_qwen_windows windows = {.slides = tsr_build_layer_types(b, &stated)};
+    const bool has_none = tsr_config_is_null(b->config, "sliding_window");
+    const uint32_t first = tsr_build_u32(b, "max_window_layers", FIRST);
+    if (tsr_build_bool(b, "use_sliding_window", false) && !has_none) {
+        windows.window = tsr_build_u32(b, "sliding_window", WINDOW);
+    }
+    for (uint32_t layer = first; windows.window && !stated && layer < b->h.layers; layer++) {
+        windows.slides[layer] = 1;
+    }
+    return windows;
+}
+
+/* Qwen 1.5, 2 and 2.5: Llama's shape with biases on q, k and v, and windows in the upper layers
+ * where they are asked for. Reference: transformers, models/qwen2/modeling_qwen2.py. llama.cpp's
+ * converter keeps the order of rows, and no window. */
 int tsr_build_qwen2(struct tsr_builder *b)
 {
     tsr_build_begin(b);
     tsr_build_expect_string(b, "hidden_act", "silu");
-    tsr_build_expect_bool(b, "use_sliding_window", false); /* sliding_window is unused without it */
-    const struct tsr_build_attention how = {
-        .rope = tsr_build_rope(b),
+    const struct tsr_build_rope rope = {.theta = 10000.0};
+    struct tsr_build_attention attention = {
+        .rotates = true,
+        .rope = tsr_build_rope(b, &rope),
         .qkv_bias = TSR_BIAS_REQUIRED,
-        .o_bias = TSR_BIAS_NONE,
     };
+    const struct tsr_qwen_windows windows = tsr_build_qwen_windows(b);
     tsr_build_embed(b, 1.0f);
     for (uint32_t layer = 0; layer < b->h.layers && b->status == 0; layer++) {
-        tsr_build_attention(b, layer, &how);
-        tsr_build_ffn(b, layer, TSR_BIAS_NONE);
+        attention.window = tsr_build_window(b, windows.slides[layer], windows.window);
+        tsr_build_attention(b, layer, &attention);
+        tsr_build_ffn(b, layer, &(struct tsr_build_ffn){.act = TSR_ACT_SILU});
     }
-    return tsr_build_end(b);
+    return tsr_build_end(b, &(struct tsr_build_head){0});
 }

@@ -205,34 +205,40 @@ static void report_against(struct tsr_verify *v, const struct against *a, enum t
                       what, limit, "%u of %u equal%s", a->same, a->greedy, a->where);
 }
 
-/* golden's prompts as sequences, to be freed; NULL: no memory. */
-static struct tsr_way_sequence *sequences_of(const struct tsr_golden *g)
+/* golden's prompts as *n sequences, to be freed; NULL: no memory. A prompt and its answer are one,
+ * but where the model's rotary frequencies depend on the length: golden's answers are computed anew
+ * with each id, so then each is a sequence of that length. */
+static struct tsr_way_sequence *sequences_of(const struct tsr_golden *g,
+                                             const struct tsr_program *program, uint32_t *n)
 {
-    struct tsr_way_sequence *s = calloc(g->n_prompts, sizeof *s);
+    size_t most = 0;
+    for (uint32_t i = 0; i < g->n_prompts; i++) {
+        most += 1 + (size_t)g->prompts[i].more;
+    }
+    struct tsr_way_sequence *s = calloc(most, sizeof *s);
+    *n = 0;
     for (uint32_t i = 0; s && i < g->n_prompts; i++) {
         const struct tsr_golden_prompt *p = &g->prompts[i];
-        s[i] = (struct tsr_way_sequence){.ids = p->ids,
-                                         .rows = p->n + (p->more ? p->more - 1 : 0),
-                                         .first = p->n - p->logit_rows};
+        uint32_t rows = p->n + (p->more ? p->more - 1 : 0);
+        bool is_one = tsr_program_turns_alike(program, p->n, rows);
+        s[(*n)++] = (struct tsr_way_sequence){.ids = p->ids,
+                                              .rows = is_one ? rows : p->n,
+                                              .first = p->n - p->logit_rows,
+                                              .prompt = i};
+        for (uint32_t end = p->n + 1; !is_one && end <= rows; end++) {
+            s[(*n)++] = (struct tsr_way_sequence){p->ids, end, end - 1, i};
+        }
     }
     return s;
 }
 
-static int check_prompts(const struct tsr_model *model, const struct tsr_golden *g,
-                         struct tsr_err *err)
+static int check_vocab(const struct tsr_model *model, const struct tsr_golden *g,
+                       struct tsr_err *err)
 {
     const struct tsr_program *p = &model->program;
     if (g->vocab != p->vocab) {
         return tsr_err_set(err, -EINVAL, "the golden logits are of %u ids, the model's of %u",
                            g->vocab, p->vocab);
-    }
-    for (uint32_t i = 0; i < g->n_prompts; i++) {
-        uint32_t rows = g->prompts[i].n + g->prompts[i].more;
-        if (rows > p->context) {
-            return tsr_err_set(err, -E2BIG,
-                               "prompt %u with its answer has %u ids, the model's context is %u", i,
-                               rows, p->context);
-        }
     }
     return 0;
 }
@@ -240,15 +246,15 @@ static int check_prompts(const struct tsr_model *model, const struct tsr_golden 
 int tsr_verify_fits(const struct tsr_verify *v, const struct tsr_golden *golden,
                     enum tsr_weights weights, struct tsr_err *err)
 {
-    int rc = check_prompts(v->model, golden, err);
+    int rc = check_vocab(v->model, golden, err);
     if (rc < 0) {
         return rc;
     }
     struct tsr_exec_options options;
     struct tsr_exec_plan plan;
-    struct tsr_way_sequence *s = sequences_of(golden);
-    const struct tsr_ways ways = {
-        .model = v->model, .weights = weights, .sequences = s, .n = golden->n_prompts};
+    uint32_t n;
+    struct tsr_way_sequence *s = sequences_of(golden, &v->model->program, &n);
+    const struct tsr_ways ways = {.model = v->model, .weights = weights, .sequences = s, .n = n};
     if (!s) {
         return tsr_err_set(err, -ENOMEM, "no memory for %u prompts", golden->n_prompts);
     }
@@ -270,7 +276,7 @@ int tsr_verify_fits(const struct tsr_verify *v, const struct tsr_golden *golden,
 int tsr_verify_logits(struct tsr_verify *v, const struct tsr_golden *golden,
                       enum tsr_weights weights, struct tsr_err *err)
 {
-    int rc = check_prompts(v->model, golden, err);
+    int rc = check_vocab(v->model, golden, err);
     if (rc < 0) {
         return rc;
     }
@@ -279,11 +285,12 @@ int tsr_verify_logits(struct tsr_verify *v, const struct tsr_golden *golden,
                         .top = -1,
                         .errors = calloc(golden->n_prompts, sizeof *a.errors),
                         .expected = malloc(golden->vocab * sizeof *a.expected)};
-    struct tsr_way_sequence *sequences = sequences_of(golden);
+    uint32_t n;
+    struct tsr_way_sequence *sequences = sequences_of(golden, &v->model->program, &n);
     struct tsr_ways ways = {.model = v->model,
                             .weights = weights,
                             .sequences = sequences,
-                            .n = golden->n_prompts,
+                            .n = n,
                             .row = take_row,
                             .row_ctx = &a,
                             .verify = v};
@@ -317,7 +324,8 @@ int tsr_verify_reference(struct tsr_verify *v, struct tsr_golden *golden, float 
         rows += golden->prompts[i].logit_rows;
     }
     *logits = malloc(rows * golden->vocab * sizeof **logits);
-    struct tsr_way_sequence *sequences = sequences_of(golden);
+    uint32_t n;
+    struct tsr_way_sequence *sequences = sequences_of(golden, &v->model->program, &n);
     if (!*logits || !sequences) {
         free(sequences);
         return tsr_err_set(err, -ENOMEM, "no memory for the logits of %llu positions",
@@ -331,7 +339,7 @@ int tsr_verify_reference(struct tsr_verify *v, struct tsr_golden *golden, float 
     struct tsr_ways ways = {.model = v->model,
                             .weights = TSR_WEIGHTS_REF,
                             .sequences = sequences,
-                            .n = golden->n_prompts,
+                            .n = n,
                             .row = keep_row,
                             .row_ctx = golden,
                             .verify = v};

@@ -86,6 +86,7 @@ void tsr_ways_options(const struct tsr_ways *w, struct tsr_exec_options *options
         .rows_max = most > mixed ? most : mixed,
         .logit_rows_max = looked > mixed ? looked : mixed,
         .context = most,
+        .beyond = true,
         .kv_bytes = (uint64_t)live * pages_of(most) * tsr_kv_page_bytes(&shape),
     };
 }
@@ -120,13 +121,13 @@ static void take_row(struct run *r, uint32_t sequence, uint32_t position, const 
     if (r->is_first) {
         *kept = mark;
         w->broken += !is_finite(logits, vocab);
-        w->row(w->row_ctx, sequence, position, logits);
+        w->row(w->row_ctx, w->sequences[sequence].prompt, position, logits);
         return;
     }
     w->compared++;
     if (mark != *kept && w->different++ == 0) {
-        snprintf(w->where, sizeof w->where, "prompt %u, position %u, %s, %u threads", sequence,
-                 position, r->way->name, r->workers);
+        snprintf(w->where, sizeof w->where, "prompt %u, position %u, %s, %u threads",
+                 w->sequences[sequence].prompt, position, r->way->name, r->workers);
     }
 }
 

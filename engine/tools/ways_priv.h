@@ -6,10 +6,12 @@
 
 enum { WAYS_LIVE_MAX = 16 }; /* sequences in one step */
 
-/* A sequence of rows; logits of those from `first` on are looked at. */
+/* A sequence of rows, of a prompt or of it and what follows; logits of those from `first` on are
+ * looked at. */
 struct tsr_way_sequence {
     const uint32_t *ids;
     uint32_t rows, first;
+    uint32_t prompt;
 };
 
 /* What to run, and what came of it. */
@@ -19,7 +21,7 @@ struct tsr_ways {
     const struct tsr_way_sequence *sequences;
     uint32_t n;
     /* Each looked-at row once, of the first way. */
-    void (*row)(void *ctx, uint32_t sequence, uint32_t position, const float *logits);
+    void (*row)(void *ctx, uint32_t prompt, uint32_t position, const float *logits);
     void *row_ctx;
     const struct tsr_verify *verify; /* for progress */
 

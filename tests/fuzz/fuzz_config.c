@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static const char *const keys[] = {"rope_theta", "rope_scaling.rope_type",
                                        "rope_scaling.factor", "hidden_act", "attention_bias"};
     struct tsr_config *config;
-    struct tsr_hparams h;
+    struct tsr_hparams h = {0};
     struct tsr_err err;
     if (tsr_config_from_json(&config, (const char *)data, size, size % 2 == 0, &err) < 0) {
         return 0;

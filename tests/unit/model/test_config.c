@@ -118,7 +118,7 @@ static void test_config_refuses_figures_without_sense(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct tsr_config *config = open_with(cases[i].members);
-        struct tsr_hparams h;
+        struct tsr_hparams h = {0};
         struct tsr_err err = {0};
         assert_true(tsr_config_hparams(config, &h, &err) < 0);
         if (!strstr(err.text, cases[i].words)) {
@@ -132,7 +132,7 @@ static void test_config_reads_hyperparameters(void **state)
 {
     (void)state;
     struct tsr_config *config = open_with("");
-    struct tsr_hparams h;
+    struct tsr_hparams h = {0};
     struct tsr_err err = {0};
     assert_int_equal(tsr_config_hparams(config, &h, &err), 0);
     assert_int_equal(h.hidden, 64);
@@ -149,6 +149,7 @@ static void test_config_reads_hyperparameters(void **state)
     tsr_config_close(config);
 
     config = open_with("\"num_key_value_heads\":null,\"head_dim\":20");
+    h = (struct tsr_hparams){0};
     assert_int_equal(tsr_config_hparams(config, &h, &err), 0);
     assert_int_equal(h.kv_heads, 4); /* one for each, where none are stated */
     assert_int_equal(h.head_dim, 20);

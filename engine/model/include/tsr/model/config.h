@@ -4,7 +4,12 @@
  *
  * Keys are config.json's, with a dot for a member of an object ("rope_scaling.factor"). The two
  * forms in which transformers writes rotary parameters (rope_theta and rope_scaling before version
- * 5, rope_parameters since) are read by the same names: "rope_theta" and "rope_scaling.*". */
+ * 5, rope_parameters since) are read by the same names: "rope_theta" and "rope_scaling.*"; where
+ * they stand by type of layer, "rope_scaling.full_attention.*". Where a file describes a model of
+ * several kinds of input, its text_config is read first.
+ *
+ * A configuration remembers what it has been asked. What changes a model's results and has not been
+ * asked for is refused at the end: tsr_config_check_read(). */
 #ifndef TSR_MODEL_CONFIG_H
 #define TSR_MODEL_CONFIG_H
 
@@ -38,6 +43,9 @@ const char *tsr_config_architecture(const struct tsr_config *config);
 /* Whether the key is present and not null. */
 bool tsr_config_has(const struct tsr_config *config, const char *key);
 
+/* Whether the key is present and null: where an absent key has a default that is not "none". */
+bool tsr_config_is_null(const struct tsr_config *config, const char *key);
+
 /* The value of key. Where it is absent: `fallback`, if that is not NULL, else -EINVAL. A value of
  * another kind, or outside the stated range, is -EINVAL; the sentence names the key as the file
  * spells it, and the value. */
@@ -52,6 +60,21 @@ int tsr_config_bool(const struct tsr_config *config, const char *key, const bool
 int tsr_config_string(const struct tsr_config *config, const char *key, const char *fallback,
                       const char **value, struct tsr_err *err);
 
+/* Exactly n numbers of a list in config.json, min < value < max. -EINVAL where there is no such
+ * list. */
+int tsr_config_floats(const struct tsr_config *config, const char *key, double min, double max,
+                      float *values, uint32_t n, struct tsr_err *err);
+
+/* A list with a value for each of n layers, below n_names: the number of a name (exactly n), or,
+ * where names is NULL, a whole number (n of them or more); numbers and bools of a GGUF's array
+ * count themselves. 1; 0 where the key is absent; -EINVAL, -ENOTSUP (another value). */
+int tsr_config_choices(const struct tsr_config *config, const char *key, const char *const *names,
+                       uint32_t n_names, uint8_t *values, uint32_t n, struct tsr_err *err);
+
+/* -ENOTSUP, with its name, where the file states a key that nobody has asked for and that is known,
+ * or in a GGUF likely, to change what a model computes. */
+int tsr_config_check_read(const struct tsr_config *config, struct tsr_err *err);
+
 /* What every decoder of the Llama family states, checked for sense. */
 struct tsr_hparams {
     uint32_t hidden, layers, ffn, vocab, context;
@@ -59,9 +82,9 @@ struct tsr_hparams {
     float eps;                          /* of the norms, > 0 */
 };
 
-/* Reads them; kv_heads defaults to heads, head_dim to hidden / heads. vocab is 0 where a GGUF does
- * not state it: the embedding's rows then say. -EINVAL with a sentence that names keys and numbers.
- */
+/* Reads them. What h holds before stands for keys that a config.json leaves out (0: none does; then
+ * kv_heads is heads and head_dim is hidden / heads). vocab is 0 where a GGUF does not state it: the
+ * embedding's rows then say. -EINVAL with a sentence that names keys and numbers. */
 int tsr_config_hparams(const struct tsr_config *config, struct tsr_hparams *h, struct tsr_err *err);
 
 /* Token ids of a key that may be a number or a list of numbers ("eos_token_id"): their number, at

@@ -36,9 +36,9 @@ struct tsr_verify {
 /* "ref", "bf16", "int8", "file" (as the engine packs by default) ... */
 const char *tsr_verify_name(enum tsr_weights weights);
 
-/* Whether everything that will be run fits: -ENOMEM with need and supply, -E2BIG where a prompt is
- * longer than the model's context, -EINVAL where golden is of another vocabulary. Allocates
- * nothing. */
+/* Whether everything that will be run fits: -ENOMEM with need and supply, -EINVAL where golden is
+ * of another vocabulary. Prompts may be longer than the model's context: what they give is stated.
+ * Allocates nothing. */
 int tsr_verify_fits(const struct tsr_verify *v, const struct tsr_golden *golden,
                     enum tsr_weights weights, struct tsr_err *err);
 
