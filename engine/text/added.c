@@ -72,9 +72,12 @@ void tsr_added_fini(struct tsr_added *added)
     *added = (struct tsr_added){0};
 }
 
+/* \w of Rust's regular expressions: Alphabetic, marks, digits, connectors, joiners. */
 static bool is_word(int32_t c)
 {
-    if (c == '_')
+    bool circled = (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||
+                   (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189);
+    if (c == 0x200C || c == 0x200D || circled)
         return true;
     switch (utf8proc_category(c)) {
     case UTF8PROC_CATEGORY_LU:

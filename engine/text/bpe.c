@@ -488,9 +488,17 @@ int tsr_bpe_finish(struct tsr_bpe *bpe)
 static size_t put_parts(const struct tsr_bpe *bpe, uint32_t id, uint32_t *ids, size_t end)
 {
     const uint32_t *parts = bpe->made_of[id];
-    if (parts[0] == TSR_TOKEN_NONE) {
+    if (!(bpe->vocab->flags[id] & TSR_TOKEN_UNUSED)) {
         ids[--end] = id;
         return end;
+    }
+    if (parts[0] == TSR_TOKEN_NONE) { /* a character of its own: not to be used either */
+        uint32_t bytes[4];
+        size_t len, n;
+        const char *text = tsr_vocab_key(bpe->hash, id, &len);
+        n = fall_back(bpe, text, len < 4 ? len : 4, bytes);
+        memcpy(ids + end - n, bytes, n * sizeof(*ids));
+        return end - n;
     }
     end = put_parts(bpe, parts[1], ids, end);
     return put_parts(bpe, parts[0], ids, end);

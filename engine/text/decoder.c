@@ -5,7 +5,7 @@
 #include "decoder_priv.h"
 #include "utf8_priv.h"
 
-enum { GROWTH_MAX = 16 }; /* all texts together, times all keys */
+enum { GROWTH_MAX = 64 }; /* all texts together, times all keys */
 
 struct tsr_decoder_step *tsr_decoder_add(struct tsr_decoder *decoder, enum tsr_decoder_kind kind,
                                          struct tsr_err *err)
@@ -122,9 +122,11 @@ static int run_step(const struct tsr_decoder_step *step, struct tsr_regex_scratc
     return byte < 0 ? put(out, in->text, in->len) : put(out, &text, 1);
 }
 
-/* Appends the texts of all tokens to all, and their offsets. */
+/* Appends the texts of all tokens to all, and their offsets. index: [number of tokens], 0 or one
+ * more than the place in instead. */
 static int decode_all(const struct tsr_decoder *decoder, struct tsr_regex_scratch *regex,
-                      const struct tsr_vocab_hash *hash, struct buffer *work, uint32_t *offset,
+                      const struct tsr_vocab_hash *hash, const struct tsr_added *instead,
+                      const uint32_t *index, struct buffer *work, uint32_t *offset,
                       struct buffer *all, struct tsr_err *err)
 {
     size_t limit = (size_t)hash->offset[hash->n_tokens] * GROWTH_MAX;
@@ -132,6 +134,10 @@ static int decode_all(const struct tsr_decoder *decoder, struct tsr_regex_scratc
     for (uint32_t id = 0; rc == 0 && id < hash->n_tokens; id++) {
         size_t len;
         const char *key = tsr_vocab_key(hash, id, &len);
+        if (index[id]) {
+            key = instead->tokens[index[id] - 1].text;
+            len = instead->tokens[index[id] - 1].len;
+        }
         offset[id] = (uint32_t)all->len;
         work[0].len = 0;
         rc = put(&work[0], key, len);
@@ -151,23 +157,28 @@ static int decode_all(const struct tsr_decoder *decoder, struct tsr_regex_scratc
 }
 
 int tsr_decoder_apply(const struct tsr_decoder *decoder, const struct tsr_vocab_hash *hash,
-                      struct tsr_vocab *vocab, struct tsr_err *err)
+                      const struct tsr_added *instead, struct tsr_vocab *vocab, struct tsr_err *err)
 {
     if (decoder->n_steps == 0)
         return 0;
     struct tsr_regex_scratch regex[TSR_DECODER_STEPS_MAX] = {0};
     struct buffer work[2] = {0}, all = {0};
     uint32_t *offset = malloc(sizeof(*offset) * ((size_t)hash->n_tokens + 1));
-    int rc = offset ? 0 : tsr_err_set(err, -ENOMEM, "no memory for %u tokens", hash->n_tokens);
+    uint32_t *index = calloc(hash->n_tokens, sizeof(*index));
+    int rc =
+        offset && index ? 0 : tsr_err_set(err, -ENOMEM, "no memory for %u tokens", hash->n_tokens);
+    for (uint32_t i = 0; rc == 0 && i < instead->n; i++)
+        index[instead->tokens[i].id] = i + 1;
     for (unsigned i = 0; rc == 0 && i < decoder->n_steps; i++)
         if (decoder->steps[i].regex.code && tsr_regex_scratch_init(&regex[i]) < 0)
             rc = tsr_err_set(err, -ENOMEM, "no memory for a decoder");
     if (rc == 0)
-        rc = decode_all(decoder, regex, hash, work, offset, &all, err);
+        rc = decode_all(decoder, regex, hash, instead, index, work, offset, &all, err);
     for (unsigned i = 0; i < decoder->n_steps; i++)
         tsr_regex_scratch_fini(&regex[i]);
     free(work[0].text);
     free(work[1].text);
+    free(index);
     if (rc < 0) {
         free(offset);
         free(all.text);

@@ -2,6 +2,7 @@
 #ifndef TSR_TEXT_DECODER_PRIV_H
 #define TSR_TEXT_DECODER_PRIV_H
 
+#include "added_priv.h"
 #include "regex_priv.h"
 #include "vocab_priv.h"
 
@@ -34,10 +35,11 @@ struct tsr_decoder_step *tsr_decoder_add(struct tsr_decoder *decoder, enum tsr_d
 /* Appends the steps of a SentencePiece vocabulary: U+2581 is a space, <0xHH> a byte. */
 int tsr_decoder_add_sentencepiece(struct tsr_decoder *decoder, struct tsr_err *err);
 
-/* Sets vocab's texts to what the steps make of the keys. -ENOMEM; -ENOTSUP: a text became longer
- * than all of them may be, or an expression exceeded its limit. */
+/* Sets vocab's texts to what the steps make of the keys, or of the texts in `instead`. -ENOMEM;
+ * -ENOTSUP: a text became longer than all of them may be, or an expression exceeded its limit. */
 int tsr_decoder_apply(const struct tsr_decoder *decoder, const struct tsr_vocab_hash *hash,
-                      struct tsr_vocab *vocab, struct tsr_err *err);
+                      const struct tsr_added *instead, struct tsr_vocab *vocab,
+                      struct tsr_err *err);
 void tsr_decoder_fini(struct tsr_decoder *decoder);
 
 #endif

@@ -100,6 +100,7 @@ struct job {
     const char *text;
     size_t begin, end;
     struct tsr_trust *trust;
+    bool *cut; /* set where something is taken away from the beginning */
 };
 
 static int copy(const struct job *job, size_t begin, size_t end)
@@ -110,6 +111,7 @@ static int copy(const struct job *job, size_t begin, size_t end)
 /* Puts bytes in the place of text[begin, end), as trusted as that is. */
 static int replace(const struct job *job, size_t begin, size_t end, const char *bytes, size_t len)
 {
+    *job->cut |= job->out->len == 0 && len == 0 && begin < end;
     return tsr_normalize_put(job->out, bytes, len, tsr_trust_over(job->trust, begin, end));
 }
 
@@ -190,6 +192,7 @@ static int strip(const struct job *job)
     while (job->step->left && begin < end &&
            tsr_text_is_white_space(tsr_text_char(job->text + begin, end - begin, &width)))
         begin += width;
+    replace(job, job->begin, begin, "", 0);
     while (job->step->right && begin < end &&
            tsr_text_is_white_space(tsr_text_char_before(job->text + begin, end - begin, &width)))
         end -= width;
@@ -207,9 +210,8 @@ static int each_char(const struct job *job)
         unsigned n = lower ? tsr_text_lower(c, codes) : 0, len = 0;
         for (unsigned i = 0; i < n; i++)
             len += tsr_text_put(codes[i], bytes + len);
-        int rc = lower                 ? replace(job, at, at + width, bytes, len)
-                 : tsr_text_is_mark(c) ? 0
-                                       : copy(job, at, at + width);
+        int rc = lower || tsr_text_is_mark(c) ? replace(job, at, at + width, bytes, len)
+                                              : copy(job, at, at + width);
         if (rc < 0)
             return rc;
         at += width;
@@ -400,6 +402,7 @@ int tsr_normalizer_run(const struct tsr_normalizer *normalizer,
                        struct tsr_normalizer_scratch *scratch, const char *text, size_t begin,
                        size_t end, struct tsr_trust *trust, struct tsr_normalize_scratch **out)
 {
+    scratch->cut = false;
     for (unsigned i = 0; i < normalizer->n_steps; i++) {
         *out = &scratch->text[i & 1];
         tsr_normalize_reset(*out);
@@ -409,7 +412,8 @@ int tsr_normalizer_run(const struct tsr_normalizer *normalizer,
                           .text = text,
                           .begin = begin,
                           .end = end,
-                          .trust = trust};
+                          .trust = trust,
+                          .cut = &scratch->cut};
         int rc = run_step(&job);
         if (rc < 0)
             return rc;

@@ -52,6 +52,7 @@ struct tsr_normalizer {
 
 struct tsr_normalizer_scratch {
     struct tsr_normalize_scratch text[2]; /* steps write into them by turns */
+    bool cut;                             /* the last run took something away from the beginning */
     unsigned n_steps;
     struct tsr_regex_scratch regex[TSR_NORMALIZER_STEPS_MAX];
 };

@@ -18,42 +18,57 @@ struct tsr_tokenizer_scratch {
     size_t text_bytes; /* what is kept between calls */
 };
 
+static int create(struct tsr_tokenizer **out, const char *name, struct tsr_err *err)
+{
+    *out = calloc(1, sizeof(**out));
+    return *out ? 0 : tsr_err_set(err, -ENOMEM, "%s: no memory for a tokenizer", name);
+}
+
+/* Ends what began with create(): rc of reading, its sentence prefixed by name unless that is NULL.
+ */
+static int created(struct tsr_tokenizer **out, const char *name, int rc, struct tsr_err *err)
+{
+    if (rc == 0)
+        return 0;
+    if (name)
+        tsr_err_prefix(err, "%s", name);
+    tsr_tokenizer_close(*out);
+    *out = NULL;
+    return rc;
+}
+
 int tsr_tokenizer_open(struct tsr_tokenizer **out, const char *path, const struct tsr_gguf *gguf,
                        struct tsr_err *err)
 {
-    *out = NULL;
-    struct tsr_tokenizer *tokenizer = calloc(1, sizeof(*tokenizer));
-    if (!tokenizer)
-        return tsr_err_set(err, -ENOMEM, "%s: no memory for a tokenizer", path);
-    int rc = gguf ? tsr_tokenizer_read_gguf(tokenizer, gguf, err)
-                  : tsr_tokenizer_read_dir(tokenizer, path, err);
-    if (rc < 0) {
-        if (gguf)
-            tsr_err_prefix(err, "%s", path);
-        tsr_tokenizer_close(tokenizer);
+    int rc = create(out, path, err);
+    if (rc < 0)
         return rc;
-    }
-    *out = tokenizer;
-    return 0;
+    rc = gguf ? tsr_tokenizer_read_gguf(*out, gguf, err) : tsr_tokenizer_read_dir(*out, path, err);
+    return created(out, gguf ? path : NULL, rc, err);
 }
 
 int tsr_tokenizer_parse(struct tsr_tokenizer **out, const char *name, const char *json, size_t len,
                         struct tsr_err *err)
 {
-    *out = NULL;
-    struct tsr_tokenizer *tokenizer = calloc(1, sizeof(*tokenizer));
-    if (!tokenizer)
-        return tsr_err_set(err, -ENOMEM, "%s: no memory for a tokenizer", name);
-    int rc = tsr_tokenizer_read_json(tokenizer, json, len, err);
-    if (rc == 0)
-        rc = tsr_tokenizer_finish(tokenizer, err);
-    if (rc < 0) {
-        tsr_err_prefix(err, "%s", name);
-        tsr_tokenizer_close(tokenizer);
+    int rc = create(out, name, err);
+    if (rc < 0)
         return rc;
-    }
-    *out = tokenizer;
-    return 0;
+    rc = tsr_tokenizer_read_json(*out, json, len, err);
+    if (rc == 0)
+        rc = tsr_tokenizer_finish(*out, err);
+    return created(out, name, rc, err);
+}
+
+int tsr_tokenizer_parse_model(struct tsr_tokenizer **out, const char *name, const void *data,
+                              size_t len, struct tsr_err *err)
+{
+    int rc = create(out, name, err);
+    if (rc < 0)
+        return rc;
+    rc = tsr_tokenizer_read_model(*out, data, len, TSR_PREFIX_ALWAYS, NULL, err);
+    if (rc == 0)
+        rc = tsr_tokenizer_finish(*out, err);
+    return created(out, name, rc, err);
 }
 
 void tsr_tokenizer_close(struct tsr_tokenizer *tokenizer)
@@ -67,6 +82,7 @@ void tsr_tokenizer_close(struct tsr_tokenizer *tokenizer)
     tsr_pretok_fini(&tokenizer->pretok);
     tsr_added_fini(&tokenizer->added);
     tsr_added_fini(&tokenizer->added_normalized);
+    tsr_added_fini(&tokenizer->renamed);
     tsr_vocab_fini(&tokenizer->vocab, &tokenizer->hash);
     free(tokenizer->chat_template);
     free(tokenizer);
@@ -87,25 +103,16 @@ const char *tsr_tokenizer_describe(const struct tsr_tokenizer *tokenizer)
     return tokenizer->describe;
 }
 
-static uint32_t find_added(const struct tsr_added *added, const char *text, size_t len)
-{
-    if (len == 0 || !added->tokens)
-        return TSR_TOKEN_NONE;
-    uint8_t byte = (uint8_t)text[0];
-    for (uint32_t i = added->first[byte]; i < added->first[byte + 1u]; i++)
-        if (added->tokens[i].len == len && memcmp(added->tokens[i].text, text, len) == 0)
-            return added->tokens[i].id;
-    return TSR_TOKEN_NONE;
-}
-
 uint32_t tsr_tokenizer_find(const struct tsr_tokenizer *tokenizer, const char *text, size_t len)
 {
-    uint32_t id = find_added(&tokenizer->added, text, len);
-    if (id == TSR_TOKEN_NONE)
-        id = find_added(&tokenizer->added_normalized, text, len);
-    if (id == TSR_TOKEN_NONE)
-        id = tsr_vocab_lookup(&tokenizer->hash, text, len);
-    return id;
+    const struct tsr_vocab_hash *hash = &tokenizer->hash;
+    for (uint32_t id = 0; len > 0 && id < hash->n_tokens; id++) {
+        size_t n;
+        const char *key = tsr_vocab_key(hash, id, &n);
+        if (n == len && (tokenizer->vocab.flags[id] & TSR_TOKEN_ADDED) && memcmp(key, text, n) == 0)
+            return id;
+    }
+    return tsr_vocab_lookup(hash, text, len);
 }
 
 /* What is looked for in normalized text must be normalized itself. */
@@ -125,9 +132,12 @@ static int add_normalized(struct tsr_tokenizer *tokenizer, struct tsr_added_toke
         rc = tsr_err_set(err, rc, "added token %u of %u bytes could not be normalized", token->id,
                          token->len);
     } else if (out->len > 0) {
+        bool changed = out->len != token->len || memcmp(out->text, token->text, out->len) != 0;
         token->text = out->text;
         token->len = (uint32_t)out->len;
         rc = tsr_added_add(&tokenizer->added_normalized, token, err);
+        if (rc == 0 && changed && !(tokenizer->vocab.flags[token->id] & TSR_TOKEN_SPECIAL))
+            rc = tsr_added_add(&tokenizer->renamed, token, err);
     }
     tsr_normalizer_scratch_fini(&scratch);
     tsr_trust_fini(&trust);
@@ -203,7 +213,9 @@ int tsr_tokenizer_finish(struct tsr_tokenizer *tokenizer, struct tsr_err *err)
         rc = finish_unigram(tokenizer, err);
     else if (tsr_bpe_finish(&tokenizer->bpe) < 0)
         rc = tsr_err_set(err, -ENOMEM, "no memory for a vocabulary of %u tokens", vocab->n_tokens);
-    return rc < 0 ? rc : tsr_decoder_apply(&tokenizer->decoder, &tokenizer->hash, vocab, err);
+    return rc < 0 ? rc
+                  : tsr_decoder_apply(&tokenizer->decoder, &tokenizer->hash, &tokenizer->renamed,
+                                      vocab, err);
 }
 
 int tsr_tokenizer_scratch_create(struct tsr_tokenizer_scratch **out,
@@ -367,7 +379,9 @@ static int encode_stretch(struct encoding *e, const char *text, size_t begin, si
     struct tsr_normalize_scratch *out;
     int rc = tsr_normalizer_run(&tokenizer->normalizer, &e->scratch->normal, text, begin, end,
                                 trust, &out);
-    return rc < 0 ? rc : encode_normalized(e, out->text, out->len, begin == 0, &out->trust);
+    return rc < 0 ? rc
+                  : encode_normalized(e, out->text, out->len, begin == 0 && !e->scratch->normal.cut,
+                                      &out->trust);
 }
 
 static int encode_all(struct encoding *e, const char *text, size_t len, struct tsr_trust *trust)

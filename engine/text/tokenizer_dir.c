@@ -369,9 +369,6 @@ int tsr_tokenizer_read_dir(struct tsr_tokenizer *tokenizer, const char *path, st
     if (rc == 0)
         rc = read_template(tokenizer, path, files.config, err);
     if (rc == 0) {
-        /* Names are looked up while the added tokens are not yet sorted by the last step. */
-        tsr_added_sort(&tokenizer->added);
-        tsr_added_sort(&tokenizer->added_normalized);
         apply_configs(tokenizer, &files, is_model);
         rc = tsr_tokenizer_finish(tokenizer, err);
     }

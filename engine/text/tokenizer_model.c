@@ -259,20 +259,17 @@ static int set_bpe(struct tsr_tokenizer *tokenizer, const struct tsr_pieces *pie
 static int set_unigram(struct tsr_tokenizer *tokenizer, const struct tsr_pieces *pieces,
                        struct tsr_err *err)
 {
-    float lowest = INFINITY, highest = -INFINITY;
-    for (uint32_t id = 0; id < pieces->n; id++) {
-        if (pieces->type[id] != TSR_PIECE_NORMAL)
-            continue;
-        lowest = pieces->score[id] < lowest ? pieces->score[id] : lowest;
-        highest = pieces->score[id] > highest ? pieces->score[id] : highest;
-    }
+    float lowest = INFINITY;
+    for (uint32_t id = 0; id < pieces->n; id++)
+        if (pieces->type[id] == TSR_PIECE_NORMAL && pieces->score[id] < lowest)
+            lowest = pieces->score[id];
     double *scores = malloc(sizeof(*scores) * pieces->n);
     if (!scores)
         return tsr_err_set(err, -ENOMEM, "no memory for %u scores", pieces->n);
     for (uint32_t id = 0; id < pieces->n; id++) {
         scores[id] = pieces->score[id];
         if (pieces->type[id] == TSR_PIECE_USER_DEFINED)
-            scores[id] = pieces->exact ? (double)((float)pieces->len[id] * highest) - 0.1 : 0.0;
+            scores[id] = pieces->exact ? (double)(float)(0.1 * (pieces->len[id] - 1.0)) : 0.0;
     }
     struct tsr_unigram *unigram = &tokenizer->unigram;
     int rc = tsr_unigram_init(unigram, scores, pieces->n, err);

@@ -25,6 +25,7 @@ struct tsr_tokenizer {
     struct tsr_decoder decoder;
     struct tsr_added added;            /* looked for in the text as it came */
     struct tsr_added added_normalized; /* looked for in the normalized text */
+    struct tsr_added renamed; /* tokens that a normalizer changed: what is decoded in their place */
     uint32_t prefix[TSR_TOKENIZER_FRAME_MAX], suffix[TSR_TOKENIZER_FRAME_MAX];
     uint32_t n_prefix, n_suffix; /* what TSR_ENCODE_ENDS adds */
     char *chat_template;         /* NULL: none */

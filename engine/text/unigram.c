@@ -8,6 +8,9 @@
 
 #define NOTHING UINT32_MAX
 
+/* SentencePiece lets no sum grow beyond this, where float loses the fractions. */
+#define SUM_MAX 100000.0
+
 static uint32_t edge_mix(uint32_t node, uint8_t byte)
 {
     uint64_t h = ((uint64_t)node << 8 | byte) * 0x9E3779B97F4A7C15u;
@@ -111,10 +114,11 @@ static void offer(const struct tsr_unigram *unigram, struct tsr_unigram_best *be
                   double score, uint32_t begin, uint32_t id)
 {
     double sum = before + score;
+    if (unigram->single)
+        sum = (double)(float)sum;
     if (best->begin != NOTHING && !(sum > best->score))
         return;
-    *best = (struct tsr_unigram_best){
-        .score = unigram->single ? (double)(float)sum : sum, .begin = begin, .id = id};
+    *best = (struct tsr_unigram_best){.score = sum, .begin = begin, .id = id};
 }
 
 static size_t char_width(const char *text, size_t len)
@@ -123,13 +127,25 @@ static size_t char_width(const char *text, size_t len)
     return step > 0 ? (size_t)step : 1;
 }
 
+/* Makes the score at best[at] zero; the others up to best[end] keep their distance to it. */
+static void rebase(struct tsr_unigram_best *best, size_t at, size_t end)
+{
+    double offset = best[at].score;
+    for (size_t i = at; i <= end; i++)
+        if (best[i].begin != NOTHING)
+            best[i].score = (double)(float)(best[i].score - offset);
+}
+
 static void find_best(const struct tsr_unigram *unigram, struct tsr_unigram_best *best,
                       const char *text, size_t len)
 {
     for (size_t i = 1; i <= len; i++)
         best[i].begin = NOTHING;
     best[0] = (struct tsr_unigram_best){.begin = 0};
+    size_t frontier = 0; /* the last place that a token ends at so far */
     for (size_t at = 0; at < len;) {
+        if (unigram->single && fabs(best[at].score) > SUM_MAX)
+            rebase(best, at, frontier);
         double before = best[at].score;
         size_t width = char_width(text + at, len - at);
         bool known = false;
@@ -142,14 +158,14 @@ static void find_best(const struct tsr_unigram *unigram, struct tsr_unigram_best
             end++;
             if (edge->id == TSR_TOKEN_NONE)
                 continue;
+            frontier = end > frontier ? end : frontier;
             offer(unigram, &best[end], before, unigram->scores[edge->id], (uint32_t)at, edge->id);
             known |= end - at == width;
         }
         if (!known) {
-            double sum = before + unigram->unk_score;
-            if (unigram->single)
-                sum = (double)(float)sum;
-            offer(unigram, &best[at + width], sum, 0, (uint32_t)at, unigram->unk);
+            frontier = at + width > frontier ? at + width : frontier;
+            offer(unigram, &best[at + width], before, unigram->unk_score, (uint32_t)at,
+                  unigram->unk);
         }
         at += width;
     }

@@ -1,11 +1,11 @@
-/* Text to token ids: byte-level BPE as a GGUF's metadata or a Hugging Face tokenizer.json describe
- * it.
+/* Text to token ids: byte-level BPE, SentencePiece's BPE and unigram models, as a GGUF's metadata,
+ * a Hugging Face tokenizer.json or a SentencePiece tokenizer.model describe them.
  *
  * A tokenizer is immutable after loading and shared by all threads; each thread that encodes has
  * its own scratch. Everything that needs executable memory (PCRE2's compiled expressions) is made
  * at load time, so that encoding works under a seccomp filter that forbids new executable mappings.
  *
- * Kinds that are not byte-level BPE (SentencePiece, unigram, WordPiece) are refused with -ENOTSUP.
+ * Other kinds (WordPiece, WordLevel) and parts that are not known are refused with -ENOTSUP.
  */
 #ifndef TSR_TEXT_TOKENIZER_H
 #define TSR_TEXT_TOKENIZER_H
@@ -22,16 +22,22 @@ enum {
 };
 
 /* Loads the tokenizer of a model: from gguf's metadata where gguf is not NULL (path then only names
- * the file in errors), else from the directory path (tokenizer.json; tokenizer_config.json,
- * special_tokens_map.json, generation_config.json, config.json and chat_template.jinja where
- * present). gguf may be closed afterwards. Errors: -ENOENT, -EINVAL (broken), -ENOTSUP (sound, but
- * a kind that is not supported), -ENOMEM; each a sentence that names file, key and numbers. */
+ * the file in errors), else from the directory path (tokenizer.json, and only where there is none
+ * tokenizer.model; tokenizer_config.json, special_tokens_map.json, added_tokens.json,
+ * generation_config.json, config.json and chat_template.jinja where present). gguf may be closed
+ * afterwards. Errors: -ENOENT, -EINVAL (broken), -ENOTSUP (sound, but a kind that is not
+ * supported), -ENOMEM; each a sentence that names file, key and numbers. */
 int tsr_tokenizer_open(struct tsr_tokenizer **out, const char *path, const struct tsr_gguf *gguf,
                        struct tsr_err *err);
 
 /* The same from the text of a tokenizer.json alone; name stands for it in errors. */
 int tsr_tokenizer_parse(struct tsr_tokenizer **out, const char *name, const char *json, size_t len,
                         struct tsr_err *err);
+
+/* The same from a tokenizer.model alone; the dummy prefix goes before each stretch between special
+ * tokens. */
+int tsr_tokenizer_parse_model(struct tsr_tokenizer **out, const char *name, const void *data,
+                              size_t len, struct tsr_err *err);
 
 void tsr_tokenizer_close(struct tsr_tokenizer *tokenizer);
 

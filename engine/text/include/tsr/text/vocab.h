@@ -46,7 +46,7 @@ struct tsr_vocab {
     uint32_t bos, eos, pad, unk; /* TSR_TOKEN_NONE where there is none */
     enum tsr_vocab_start start;
     uint32_t start_count;
-    bool add_bos, add_eos;       /* whether the files say that a plain text is encoded with them */
+    bool add_bos, add_eos; /* whether the files say that a plain text is encoded with them */
     uint32_t n_ends;
     uint32_t ends[TSR_VOCAB_ENDS_MAX]; /* ids that end an answer, ascending, without doubles */
 };
