@@ -22,10 +22,7 @@ int command_usage(const char *command, const char *format, ...)
 int command_fail(const struct tsr_err *err)
 {
     fprintf(stderr, "tessera: ");
-    for (const char *c = err->text; *c; c++) {
-        bool is_control = (unsigned char)*c < 0x20 || *c == 0x7f;
-        fputc(is_control && *c != '\n' ? '?' : *c, stderr);
-    }
+    command_write_text(stderr, err->text, strlen(err->text));
     fputc('\n', stderr);
     return COMMAND_FAILED;
 }

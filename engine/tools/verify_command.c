@@ -38,14 +38,14 @@ struct task {
     const char *model, *against;
     bool one_weights;
     enum tsr_weights weights; /* with one_weights */
-    bool on_line;             /* progress stands on the terminal's line */
+    char line[96];            /* progress as it stands on the terminal's line; "": none */
 };
 
 static void wipe(struct task *task)
 {
-    if (task->on_line) {
+    if (task->line[0]) {
         fprintf(stderr, "\r\033[K");
-        task->on_line = false;
+        task->line[0] = '\0';
     }
 }
 
@@ -61,9 +61,11 @@ static void on_check(void *ctx, const struct tsr_check *check)
 static void on_progress(void *ctx, const char *what, double done)
 {
     struct task *task = ctx;
-    if (isatty(STDERR_FILENO)) {
-        fprintf(stderr, "\r\033[K%3d %% %s", (int)(done * 100), what);
-        task->on_line = true;
+    char line[sizeof task->line];
+    snprintf(line, sizeof line, "%3d %% %s", (int)(done * 100), what);
+    if (isatty(STDERR_FILENO) && strcmp(line, task->line) != 0) {
+        fprintf(stderr, "\r\033[K%s", line);
+        memcpy(task->line, line, sizeof line);
     }
 }
 
