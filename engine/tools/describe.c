@@ -107,54 +107,62 @@ static void add_type(json_t *types, const struct tsr_tensor_entry *entry)
     }
 }
 
+static json_t *tensor(const struct tsr_tensor_entry *entry)
+{
+    json_t *row = json_object(), *dims = json_array();
+    for (uint32_t i = 0; i < entry->tensor.n_dims; i++) {
+        json_array_append_new(dims, json_integer((json_int_t)entry->tensor.dims[i]));
+    }
+    set(row, "name", text(entry->tensor.name, strlen(entry->tensor.name)));
+    set(row, "type", json_string(entry->type));
+    set(row, "dims", dims);
+    set_count(row, "bytes", entry->tensor.bytes);
+    return row;
+}
+
+/* A sentence where tensors of this row's type cannot be computed with. */
+static void check_type(json_t *facts, const json_t *row, const struct tsr_tensors *tensors)
+{
+    const char *type = json_string_value(json_object_get(row, "type"));
+    long long count = json_integer_value(json_object_get(row, "tensors"));
+    const struct tsr_tensor_entry *first = tensors->entries;
+    while (strcmp(first->type, type) != 0) {
+        first++;
+    }
+    if (first->tensor.dtype == TSR_DTYPE_COUNT) {
+        char sentence[TSR_TENSOR_NAME_MAX + 128];
+        snprintf(sentence, sizeof sentence,
+                 "%lld tensor%s of type %s, which cannot be computed with: '%s'%s", count,
+                 count == 1 ? " is" : "s are", type, first->tensor.name,
+                 count == 1 ? "" : " and others");
+        unsupported(facts, sentence);
+    }
+}
+
 static void describe_tensors(json_t *facts, const struct tsr_tensors *tensors, bool with_tensors)
 {
-    json_t *types = json_array(), *list = json_array();
+    json_t *types = json_array(), *list = json_array(), *row;
     uint64_t elements = 0;
-    char sentence[256];
-    for (size_t i = 0; i < tensors->n; i++) {
-        const struct tsr_tensor_entry *entry = &tensors->entries[i];
-        elements += entry->elements;
-        add_type(types, entry);
+    size_t i;
+    for (i = 0; i < tensors->n; i++) {
+        elements += tensors->entries[i].elements;
+        add_type(types, &tensors->entries[i]);
         if (with_tensors) {
-            json_t *row = json_object(), *dims = json_array();
-            for (uint32_t d = 0; d < entry->tensor.n_dims; d++) {
-                json_array_append_new(dims, json_integer((json_int_t)entry->tensor.dims[d]));
-            }
-            set(row, "name", text(entry->tensor.name, strlen(entry->tensor.name)));
-            set(row, "type", json_string(entry->type));
-            set(row, "dims", dims);
-            set_count(row, "bytes", entry->tensor.bytes);
-            json_array_append_new(list, row);
+            json_array_append_new(list, tensor(&tensors->entries[i]));
         }
     }
-    size_t i;
-    json_t *row;
     json_array_foreach(types, i, row)
     {
-        const char *type = json_string_value(json_object_get(row, "type"));
-        size_t first = 0;
-        while (strcmp(tensors->entries[first].type, type) != 0) {
-            first++;
-        }
-        if (tensors->entries[first].tensor.dtype == TSR_DTYPE_COUNT) {
-            long long count = json_integer_value(json_object_get(row, "tensors"));
-            snprintf(sentence, sizeof sentence,
-                     "%lld tensor%s of type %s, which cannot be computed with: '%s'%s", count,
-                     count == 1 ? " is" : "s are", type, tensors->entries[first].tensor.name,
-                     count == 1 ? "" : " and others");
-            unsupported(facts, sentence);
-        }
+        check_type(facts, row, tensors);
     }
     if (tensors->n > 0) {
         set_count(facts, "parameters", elements);
     }
     set(facts, "types", types);
     if (with_tensors) {
-        set(facts, "tensors", list);
-    } else {
-        json_decref(list);
+        json_object_set(facts, "tensors", list);
     }
+    json_decref(list);
 }
 
 static json_t *token(const struct tsr_vocab *vocab, uint32_t id)

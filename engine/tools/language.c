@@ -63,8 +63,9 @@ int tsr_language_encode(const struct tsr_language *language, const struct tsr_te
     if (rc < 0) {
         return rc;
     }
-    /* One id a byte and the ends is nearly always enough; a normalizer may make a text longer. */
-    for (max = bytes + 16, rc = -ENOBUFS; rc == -ENOBUFS && max / 16 <= bytes + 1; max *= 4) {
+    /* An id a byte and the ends are nearly always enough; a normalizer may make a text longer. */
+    rc = -ENOBUFS;
+    for (max = bytes + 16; rc == -ENOBUFS && max < 64 * (bytes + 16); max *= 4) {
         free(*ids);
         *ids = malloc(max * sizeof **ids);
         rc = *ids ? tsr_tokenizer_encode(language->tokenizer, scratch, spans, n_spans, flags, *ids,

@@ -265,9 +265,10 @@ int tsr_verify_fits(const struct tsr_verify *v, const struct tsr_golden *golden,
     }
     free(s);
     rc = tsr_exec_plan(&plan, v->model, &options, err);
-    if (rc == 0 && plan.need_bytes + kept > plan.available_bytes) {
-        return tsr_err_set(err, -ENOMEM, "%.2f GB are needed, %.2f GB of memory are available",
-                           (double)(plan.need_bytes + kept) / 1e9,
+    if ((rc == 0 || rc == -ENOMEM) && plan.need_bytes + kept > plan.available_bytes) {
+        return tsr_err_set(err, -ENOMEM,
+                           "to run it as %s %.2f GB are needed, %.2f GB of memory are available",
+                           tsr_verify_name(weights), (double)(plan.need_bytes + kept) / 1e9,
                            (double)plan.available_bytes / 1e9);
     }
     return rc;
