@@ -134,13 +134,15 @@ uint32_t tsr_build_u32(struct tsr_builder *b, const char *key, uint32_t fallback
 float tsr_build_float(struct tsr_builder *b, const char *key, double fallback)
 {
     double value = fallback;
-    if (b->status == 0 && tsr_config_is_null(b->config, key)) {
-        return 0.0f;
-    }
     if (b->status == 0) {
         b->status = tsr_config_float(b->config, key, 0.0, 1e9, &fallback, &value, b->err);
     }
     return (float)value;
+}
+
+float tsr_build_cap(struct tsr_builder *b, const char *key, double fallback)
+{
+    return tsr_build_float(b, key, tsr_config_is_null(b->config, key) ? 0.0 : fallback);
 }
 
 enum tsr_bias tsr_build_bias(struct tsr_builder *b, const char *key)

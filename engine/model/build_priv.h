@@ -110,8 +110,9 @@ void tsr_build_expect_bool(struct tsr_builder *b, const char *key, bool value);
 void tsr_build_expect_absent(struct tsr_builder *b, const char *key); /* absent, null or 0 */
 bool tsr_build_bool(struct tsr_builder *b, const char *key, bool fallback);
 uint32_t tsr_build_u32(struct tsr_builder *b, const char *key, uint32_t fallback);
-/* A positive number; 0 where the key is null. */
-float tsr_build_float(struct tsr_builder *b, const char *key, double fallback);
+float tsr_build_float(struct tsr_builder *b, const char *key, double fallback); /* positive */
+/* The same; 0 (none) where the key is null. */
+float tsr_build_cap(struct tsr_builder *b, const char *key, double fallback);
 /* Of a bias that `key` of config.json asks for and a GGUF simply holds. */
 enum tsr_bias tsr_build_bias(struct tsr_builder *b, const char *key);
 

@@ -259,12 +259,16 @@ static json_t *find_member(json_t *root, const char *key, char spelled[static KE
     return member(root, key);
 }
 
-/* In the text part of the file, if it has one, or beside it. */
+/* In the text part of the file, if it has one, or beside it; tokens the other way round, as a chat
+ * model's ends of turns stand beside. */
 static json_t *find_json(const struct tsr_config *config, const char *key,
                          char spelled[static KEY_MAX])
 {
-    json_t *value = config->text ? find_member(config->text, key, spelled) : NULL;
-    return value ? value : find_member(config->json, key, spelled);
+    const bool is_token = strstr(key, "_token_id") != NULL;
+    json_t *first = is_token ? config->json : config->text;
+    json_t *value = first ? find_member(first, key, spelled) : NULL;
+    first = is_token ? config->text : config->json;
+    return value || !first ? value : find_member(first, key, spelled);
 }
 
 static bool find(const struct tsr_config *config, const char *key, struct found *found)

@@ -59,12 +59,15 @@ static const uint8_t *sliding_layers(struct tsr_builder *b, uint32_t pattern)
     return slides;
 }
 
-/* 1 / sqrt(query_pre_attn_scalar). A GGUF does not carry it; as llama.cpp we know that it is the
- * head's dimension but in the largest model, which its number of layers tells. */
+/* 1 / sqrt(query_pre_attn_scalar). A GGUF need not carry the scale; as llama.cpp we know that the
+ * scalar is the head's dimension but in the largest model, which its number of layers tells. */
 static float attention_scale(struct tsr_builder *b, uint32_t layers_27b)
 {
     if (!b->gguf) {
         return 1.0f / sqrtf(tsr_build_float(b, "query_pre_attn_scalar", 256.0));
+    }
+    if (tsr_config_has(b->config, "attention_multiplier")) {
+        return tsr_build_float(b, "attention_multiplier", 1.0);
     }
     uint32_t scalar = b->h.layers == layers_27b ? b->h.hidden / b->h.heads : b->h.head_dim;
     return 1.0f / sqrtf((float)scalar);
@@ -100,9 +103,9 @@ int tsr_build_gemma2(struct tsr_builder *b)
     const struct gemma g = {.slides = sliding_layers(b, PATTERN_2),
                             .window = window(b),
                             .scale = attention_scale(b, LAYERS_27B),
-                            .logit_cap = tsr_build_float(b, "final_logit_softcapping", 30.0)};
+                            .logit_cap = tsr_build_cap(b, "final_logit_softcapping", 30.0)};
     struct tsr_build_attention attention = {.softcap =
-                                                tsr_build_float(b, "attn_logit_softcapping", 50.0)};
+                                                tsr_build_cap(b, "attn_logit_softcapping", 50.0)};
     const uint32_t rope = tsr_build_rope(b, &(struct tsr_build_rope){.theta = 10000.0});
     layers(b, &g, &attention, (const uint32_t[]){rope, rope});
     return tsr_build_end(b, &(struct tsr_build_head){.softcap = g.logit_cap});
@@ -116,7 +119,7 @@ int tsr_build_gemma3(struct tsr_builder *b)
     struct gemma g = {.slides = sliding_layers(b, PATTERN_3),
                       .window = window(b),
                       .scale = attention_scale(b, LAYERS_27B),
-                      .logit_cap = tsr_build_float(b, "final_logit_softcapping", 0.0)};
+                      .logit_cap = tsr_build_cap(b, "final_logit_softcapping", 0.0)};
     struct tsr_build_attention attention = {.qk_norm = TSR_QK_NORM_HEAD};
     const struct tsr_build_rope full = {.theta = 1000000.0, .layer_type = "full_attention"};
     const struct tsr_build_rope sliding = {.theta = 10000.0,

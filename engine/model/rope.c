@@ -305,6 +305,9 @@ static void divide_by_tensor(struct reader *r)
     if (r->b->status < 0 || !tsr_tensors_find(r->b->tensors, "rope_freqs.weight")) {
         return;
     }
+    if (r->rope.inv_freq_long) {
+        refuse(r->b, "tensor 'rope_freqs.weight' beside longrope's factors is not supported");
+    }
     const float *divisor = tsr_build_divisors(r->b, "rope_freqs.weight", r->dims / 2);
     for (uint32_t i = 0; divisor && i < r->dims / 2; i++) {
         r->inv_freq[i] /= divisor[i];

@@ -33,6 +33,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (int i = 0; i < count; i++) {
         sink += ids[i];
     }
+    static const char *const names[] = {"full_attention", "sliding_attention"};
+    uint8_t values[3] = {0};
+    float numbers[2] = {0};
+    sink += tsr_config_choices(config, "layer_types", names, 2, values, 3, &err) == 1;
+    sink += tsr_config_choices(config, "no_rope_layers", NULL, 2, values, 3, &err) == 1;
+    sink += tsr_config_floats(config, "rope_scaling.short_factor", 0.0, 9.0, numbers, 2, &err) == 0;
+    sink += values[0] + (uint64_t)numbers[1];
+    sink += tsr_config_is_null(config, "rope_scaling.full_attention.factor");
+    sink += tsr_config_check_read(config, &err) == 0;
     tsr_config_close(config);
     return 0;
 }

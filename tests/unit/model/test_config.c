@@ -308,9 +308,114 @@ static void test_config_reads_booleans_and_strings(void **state)
     tsr_config_close(config);
 }
 
+static void test_config_reads_lists(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"full", "sliding"};
+    struct tsr_config *config =
+        open_with("\"types\":[\"sliding\",\"full\"],\"flags\":[1,0,1],\"odd\":[1,2],"
+                  "\"other\":[\"full\",\"x\"],\"numbers\":[1,2.5],\"word\":[1,\"x\"],"
+                  "\"none\":null,\"one\":7");
+    uint8_t values[2];
+    float numbers[2];
+    struct tsr_err err;
+    assert_int_equal(tsr_config_choices(config, "types", names, 2, values, 2, &err), 1);
+    assert_true(values[0] == 1 && values[1] == 0);
+    assert_int_equal(tsr_config_choices(config, "flags", NULL, 2, values, 2, &err), 1);
+    assert_true(values[0] == 1 && values[1] == 0);
+    assert_int_equal(tsr_config_choices(config, "absent", names, 2, values, 2, &err), 0);
+    assert_int_equal(tsr_config_choices(config, "none", names, 2, values, 2, &err), 0);
+    assert_int_equal(tsr_config_choices(config, "types", names, 2, values, 1, &err), -EINVAL);
+    assert_int_equal(tsr_config_choices(config, "flags", NULL, 2, values, 4, &err), -EINVAL);
+    assert_int_equal(tsr_config_choices(config, "flags", names, 2, values, 3, &err), -ENOTSUP);
+    assert_int_equal(tsr_config_choices(config, "odd", NULL, 2, values, 2, &err), -ENOTSUP);
+    assert_int_equal(tsr_config_choices(config, "other", names, 2, values, 2, &err), -ENOTSUP);
+    assert_int_equal(tsr_config_choices(config, "one", names, 2, values, 1, &err), -EINVAL);
+    assert_int_equal(tsr_config_floats(config, "numbers", 0, 9, numbers, 2, &err), 0);
+    assert_true(numbers[0] == 1.0f && numbers[1] == 2.5f);
+    assert_int_equal(tsr_config_floats(config, "numbers", 0, 2, numbers, 2, &err), -EINVAL);
+    assert_int_equal(tsr_config_floats(config, "numbers", 0, 9, numbers, 1, &err), -EINVAL);
+    assert_int_equal(tsr_config_floats(config, "word", 0, 9, numbers, 2, &err), -EINVAL);
+    assert_int_equal(tsr_config_floats(config, "absent", 0, 9, numbers, 2, &err), -EINVAL);
+    assert_true(tsr_config_is_null(config, "none"));
+    assert_false(tsr_config_is_null(config, "one") || tsr_config_is_null(config, "absent"));
+    tsr_config_close(config);
+}
+
+/* Rotary parameters by type of layer, and the text part of a model with images. */
+static void test_config_reads_nested_parameters(void **state)
+{
+    (void)state;
+    struct tsr_config *config = open_with(
+        "\"text_config\":{\"hidden_size\":32,\"rope_parameters\":{\"full_attention\":{\"type\":"
+        "\"linear\",\"factor\":8,\"rope_theta\":5}}},\"rope_theta\":7");
+    const char *kind;
+    uint32_t hidden;
+    double factor;
+    assert_int_equal(tsr_config_u32(config, "hidden_size", 1, 99, NULL, &hidden, NULL), 0);
+    assert_int_equal(hidden, 32); /* of the part */
+    assert_int_equal(tsr_config_u32(config, "vocab_size", 1, 999, NULL, &hidden, NULL), 0);
+    assert_int_equal(hidden, 100); /* beside it */
+    assert_true(tsr_config_has(config, "rope_scaling.full_attention"));
+    assert_false(tsr_config_has(config, "rope_scaling.sliding_attention"));
+    assert_int_equal(
+        tsr_config_string(config, "rope_scaling.full_attention.rope_type", NULL, &kind, NULL), 0);
+    assert_string_equal(kind, "linear");
+    assert_int_equal(
+        tsr_config_float(config, "rope_scaling.full_attention.factor", 0, 9, NULL, &factor, NULL),
+        0);
+    assert_true(factor == 8.0);
+    tsr_config_close(config);
+}
+
+static void test_config_refuses_what_nobody_read(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *members, *words;
+    } cases[] = {
+        {"\"clip_qkv\":8", "clip_qkv is stated, which is not understood for llama"},
+        {"\"text_config\":{\"mlp_bias\":true}", "mlp_bias is stated"},
+        {"\"rope_scaling\":{\"type\":\"linear\",\"beta\":1}", "rope_scaling.beta is stated"},
+        {"\"rope_parameters\":{\"full_attention\":{\"gamma\":1}}", "rope_parameters.gamma"},
+        {"\"rope_parameters\":{\"\\u0007\":1}", "rope_parameters is stated"},
+    };
+    static const char *const fine[] = {
+        "\"clip_qkv\":null",
+        "\"clip_qkv\":0",
+        "\"mlp_bias\":false",
+        "\"rope_scaling\":null",
+        "\"layer_types\":[]",
+        "\"_name_or_path\":\"x\"",
+        "\"rope_scaling\":{\"x\":null}",
+        "\"attention_dropout\":0.1",
+    };
+    struct tsr_err err;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tsr_config *config = open_with(cases[i].members);
+        assert_int_equal(tsr_config_check_read(config, &err), -ENOTSUP);
+        if (!strstr(err.text, cases[i].words)) {
+            fail_msg("%s: '%s'", cases[i].members, err.text);
+        }
+        tsr_config_close(config);
+    }
+    for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
+        struct tsr_config *config = open_with(fine[i]);
+        assert_int_equal(tsr_config_check_read(config, &err), 0);
+        tsr_config_close(config);
+    }
+    struct tsr_config *config = open_with(cases[0].members);
+    assert_true(tsr_config_has(config, "clip_qkv"));
+    assert_int_equal(tsr_config_check_read(config, &err), 0); /* somebody has asked */
+    tsr_config_close(config);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_config_reads_lists),
+        cmocka_unit_test(test_config_reads_nested_parameters),
+        cmocka_unit_test(test_config_refuses_what_nobody_read),
         cmocka_unit_test(test_config_refuses_texts),
         cmocka_unit_test(test_config_refuses_figures_without_sense),
         cmocka_unit_test(test_config_refuses_a_gguf_without_architecture),

@@ -237,6 +237,37 @@ static void test_program_refuses_buffers_and_ropes(void **state)
     tsr_program_fini(&p);
 }
 
+static void test_program_chooses_frequencies_by_length(void **state)
+{
+    (void)state;
+    struct tsr_program p = {0};
+    static const float near[2] = {1.0f, 0.5f}, far[2] = {0.25f, 0.125f};
+    const struct tsr_rope plain = {.dims = 4, .scale = 1.0f, .inv_freq = near};
+    struct tsr_rope longrope = plain, dynamic = plain;
+    longrope.length = 9;
+    longrope.inv_freq_long = far;
+    dynamic.length = 100;
+    dynamic.base = 10000.0f;
+    dynamic.factor = 2.0f;
+    float scratch[2];
+    assert_ptr_equal(tsr_rope_frequencies(&plain, 1000, scratch), near);
+    assert_ptr_equal(tsr_rope_frequencies(&longrope, 9, scratch), near);
+    assert_ptr_equal(tsr_rope_frequencies(&longrope, 10, scratch), far);
+    assert_ptr_equal(tsr_rope_frequencies(&dynamic, 100, scratch), near);
+    /* 150 positions: base' = 10000 * (2 * 1.5 - 1) ^ (4 / 2) = 40000, frequencies 1 and 1 / 200 */
+    assert_ptr_equal(tsr_rope_frequencies(&dynamic, 150, scratch), scratch);
+    assert_true(scratch[0] == 1.0f && fabsf(scratch[1] - 0.005f) < 1e-8f);
+
+    assert_true(tsr_program_rope(&p, &plain, NULL) >= 0);
+    assert_true(tsr_program_turns_alike(&p, 1, 1000));
+    assert_true(tsr_program_rope(&p, &longrope, NULL) >= 0);
+    assert_true(tsr_program_turns_alike(&p, 1, 9) && tsr_program_turns_alike(&p, 10, 1000));
+    assert_false(tsr_program_turns_alike(&p, 9, 10));
+    assert_true(tsr_program_rope(&p, &dynamic, NULL) >= 0);
+    assert_true(tsr_program_turns_alike(&p, 10, 100) && tsr_program_turns_alike(&p, 150, 150));
+    assert_false(tsr_program_turns_alike(&p, 150, 151));
+}
+
 static void append(struct tsr_program *p, const struct tsr_op *const *ops, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -309,6 +340,7 @@ int main(void)
         cmocka_unit_test(test_program_refuses_attention),
         cmocka_unit_test(test_program_refuses_weights),
         cmocka_unit_test(test_program_refuses_buffers_and_ropes),
+        cmocka_unit_test(test_program_chooses_frequencies_by_length),
         cmocka_unit_test(test_program_checks_the_whole),
         cmocka_unit_test(test_program_grows_and_keeps_allocations),
     };

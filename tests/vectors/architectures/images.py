@@ -1,0 +1,43 @@
+"""gemma3-images: gemma3-parameters as the text part of a model with images, in the form published before transformers
+4.52 (names begin with language_model.model., config.json has a text_config). What it computes of a text is the same."""
+
+import json
+import pathlib
+import shutil
+import struct
+
+HERE = pathlib.Path(__file__).parent
+FROM, TO = HERE / "gemma3-parameters", HERE / "gemma3-images"
+
+
+def read(path):
+    data = path.read_bytes()
+    end = 8 + struct.unpack("<Q", data[:8])[0]
+    return json.loads(data[8:end]), data[end:]
+
+
+def write(path, header, data):
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+TO.mkdir(exist_ok=True)
+header, data = read(FROM / "model.safetensors")
+renamed = {n if n == "__metadata__" else f"language_model.{n}": t for n, t in header.items()}
+at = len(data)
+for name in ("vision_tower.vision_model.embeddings.position_embedding.weight",
+             "multi_modal_projector.mm_input_projection_weight"):
+    renamed[name] = {"dtype": "BF16", "shape": [2, 4], "data_offsets": [at, at + 16]}
+    at += 16
+write(TO / "model.safetensors", renamed, data + bytes(32))
+
+text = json.loads((FROM / "config.json").read_text())
+outside = {"architectures": ["Gemma3ForConditionalGeneration"], "boi_token_index": 4, "eoi_token_index": 5,
+           "eos_token_id": [1, 106], "image_token_index": 6, "mm_tokens_per_image": 4, "model_type": "gemma3",
+           "vision_config": {"hidden_size": 4, "model_type": "siglip_vision_model", "num_hidden_layers": 1}}
+for key in ("architectures", "eos_token_id", "tie_word_embeddings"):  # as published: not stated within
+    text.pop(key, None)
+(TO / "config.json").write_text(json.dumps(outside | {"text_config": text}, indent=2) + "\n")
+for name in ("golden.json", "golden.safetensors"):
+    shutil.copyfile(FROM / name, TO / name)
