@@ -151,6 +151,22 @@ static void test_detok_is_the_same_for_any_split(void **state)
     }
 }
 
+static void test_detok_exact_gives_bytes_as_they_are(void **state)
+{
+    (void)state;
+    static const uint8_t bytes[] = {'a', 0xE2, 0x82, 0xFF, 0xC3, 0xA9, 0x80, 0x00, 0xF0, 0x9F};
+    char out[4096];
+    struct tsr_detok detok;
+    size_t at = 0;
+    tsr_detok_init(&detok, vocab, false);
+    detok.exact = true;
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        at += tsr_detok_push(&detok, bytes[i], out + at);
+    assert_int_equal(tsr_detok_flush(&detok, out + at), 0);
+    assert_int_equal(at, sizeof(bytes));
+    assert_memory_equal(out, bytes, sizeof(bytes));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -158,6 +174,7 @@ int main(void)
         cmocka_unit_test(test_detok_leaves_special_tokens_out_unless_asked),
         cmocka_unit_test(test_detok_flush_starts_anew),
         cmocka_unit_test(test_detok_is_the_same_for_any_split),
+        cmocka_unit_test(test_detok_exact_gives_bytes_as_they_are),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
