@@ -11,7 +11,7 @@ static enum tsr_format choose_format(enum tsr_weights weights, enum tsr_dtype dt
 {
     switch (weights) {
     case TSR_WEIGHTS_REF:
-        return dtype == TSR_DTYPE_F32 ? TSR_FORMAT_F32 : tsr_format_of(dtype);
+        return tsr_format_exact(dtype);
     case TSR_WEIGHTS_BF16:
         return TSR_FORMAT_BF16;
     case TSR_WEIGHTS_F16:
@@ -207,7 +207,8 @@ int tsr_exec_compile(struct tsr_exec *exec, const struct tsr_program *program, s
     for (uint32_t i = 0; i < program->n_weights; i++) {
         const struct tsr_weight *w = &program->weights[i];
         struct exec_matrix *m = &exec->matrices[i];
-        m->format = choose_format(exec->options.weights, w->tensor->dtype);
+        m->dtype = w->tensor->dtype;
+        m->format = choose_format(exec->options.weights, m->dtype);
         m->rows = (uint32_t)w->rows;
         m->cols = (uint32_t)w->cols;
         m->panels = (m->rows + TSR_PANEL_ROWS - 1) / TSR_PANEL_ROWS;

@@ -2,9 +2,11 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* Copies the vectors, biases and operations that the compiled program points at, so that the model
  * can be closed. */
@@ -259,6 +261,44 @@ const char *tsr_isa_name(enum tsr_isa isa)
     return names[isa];
 }
 
+/* Appends a line to out [size], n bytes of which are used; the new n. */
+__attribute__((format(printf, 4, 5))) static int append(char *out, size_t size, int n,
+                                                        const char *format, ...)
+{
+    va_list args;
+    if (n < 0 || (size_t)n >= size) {
+        return n;
+    }
+    va_start(args, format);
+    int more = vsnprintf(out + n, size - (size_t)n, format, args);
+    va_end(args);
+    return more < 0 ? more : n + more;
+}
+
+/* Says of each type of the file what it is held as, where that is another. */
+static void explain_types(const struct tsr_exec *exec, char *out, size_t size, int n)
+{
+    for (enum tsr_dtype t = 0; t < TSR_DTYPE_COUNT; t++) {
+        const struct tsr_dtype_info *type = tsr_dtype_info(t);
+        uint32_t count[TSR_FORMAT_COUNT] = {0};
+        for (uint32_t i = 0; i < exec->program.n_weights; i++) {
+            count[exec->matrices[i].format] += exec->matrices[i].dtype == t;
+        }
+        for (enum tsr_format f = 0; f < TSR_FORMAT_COUNT; f++) {
+            const struct tsr_format_info *info = tsr_format_info(f);
+            if (count[f] && strcasecmp(type->name, info->name) != 0) {
+                n = append(out, size, n,
+                           "%u matrices of type %s are held as %s, %s: %.2f bits a weight, where "
+                           "the file has %.2f\n",
+                           count[f], type->name, info->name,
+                           tsr_format_exact(t) == f || f == TSR_FORMAT_F32 ? "exactly" : "rounded",
+                           info->block_bytes * 8.0 / (info->block * TSR_PANEL_ROWS),
+                           type->block_bytes * 8.0 / type->block);
+            }
+        }
+    }
+}
+
 void tsr_exec_explain(const struct tsr_exec *exec, char *out, size_t size)
 {
     uint64_t bytes[TSR_FORMAT_COUNT] = {0};
@@ -277,14 +317,15 @@ void tsr_exec_explain(const struct tsr_exec *exec, char *out, size_t size)
         exec->options.spin ? "spinning" : "spinning briefly, then asleep",
         tsr_pages_name(exec->weights.pages));
     for (uint32_t f = 0; f < TSR_FORMAT_COUNT; f++) {
-        if (count[f] && n > 0 && (size_t)n < size) {
+        if (count[f]) {
             bool ints = tsr_format_info(f)->scale_inputs && exec->kernels->quantizes;
             bool halves = f == TSR_FORMAT_BF16 && exec->kernels->to_bf16;
-            n += snprintf(out + n, size - (size_t)n, "%s: %u matrices, %.1f MB, %s activations\n",
-                          tsr_format_info(f)->name, count[f], (double)bytes[f] / 1e6,
-                          ints     ? "16-bit"
-                          : halves ? "bf16"
-                                   : "f32");
+            n = append(out, size, n, "%s: %u matrices, %.1f MB, %s activations\n",
+                       tsr_format_info(f)->name, count[f], (double)bytes[f] / 1e6,
+                       ints     ? "16-bit"
+                       : halves ? "bf16"
+                                : "f32");
         }
     }
+    explain_types(exec, out, size, n);
 }

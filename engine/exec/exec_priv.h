@@ -17,6 +17,7 @@ enum {
 
 /* A matrix in panels. */
 struct exec_matrix {
+    enum tsr_dtype dtype; /* in the file */
     enum tsr_format format;
     uint32_t rows, cols, panels;
     size_t panel_bytes;

@@ -115,8 +115,8 @@ static void iq4_xs(const uint8_t *b, uint32_t s, struct tsr_ints *x)
     set_scales(x, (low | high << 4) - 32, (low | high << 4) - 32);
 }
 
-/* A step of two halves, each with an unsigned E4M3 scale of its own; 0x7f counts as 0 (ggml-impl.h,
- * ggml_ue4m3_to_fp32). */
+/* A step of two halves, each with an E4M3 scale of its own, whose sign is not looked at; 0x7f counts
+ * as 0, 0xff as 480 (ggml-impl.h, ggml_ue4m3_to_fp32). */
 static void nvfp4(const uint8_t *b, uint32_t s, struct tsr_ints *x)
 {
     x->d = 0.5f; /* the table's numbers are doubled */
@@ -126,7 +126,7 @@ static void nvfp4(const uint8_t *b, uint32_t s, struct tsr_ints *x)
     }
     for (uint32_t i = 0; i < 2; i++) {
         uint8_t e = b[2 * s + i];
-        x->scale[i] = e == 0x7f ? 0 : tsr_f8_e4m3_to_f32(e & 0x7f);
+        x->scale[i] = e == 0x7f ? 0 : e == 0xff ? 480 : tsr_f8_e4m3_to_f32(e & 0x7f);
     }
 }
 

@@ -1,17 +1,74 @@
 #include <tsr/kernels/format.h>
 
+#include "blocks_priv.h"
+#include "layout_priv.h"
+
 #include <assert.h>
 #include <math.h>
-#include <string.h>
 
 enum { ROWS = TSR_PANEL_ROWS };
 
+/* clang-format off */
 static const struct tsr_format_info infos[TSR_FORMAT_COUNT] = {
-    [TSR_FORMAT_F32] = {"f32", 1, 64, 0},        [TSR_FORMAT_F16] = {"f16", 1, 32, 0},
-    [TSR_FORMAT_BF16] = {"bf16", 2, 64, 0},      [TSR_FORMAT_Q8_0] = {"q8_0", 32, 544, 32},
-    [TSR_FORMAT_Q4_0] = {"q4_0", 32, 288, 32},   [TSR_FORMAT_Q4_1] = {"q4_1", 32, 320, 32},
-    [TSR_FORMAT_Q6_K] = {"q6_k", 256, 3360, 16},
+    [TSR_FORMAT_F32]    = {"f32",    1,   64,   0},
+    [TSR_FORMAT_F16]    = {"f16",    1,   32,   0},
+    [TSR_FORMAT_BF16]   = {"bf16",   2,   64,   0},
+    [TSR_FORMAT_Q8_0]   = {"q8_0",   32,  544,  32},
+    [TSR_FORMAT_Q4_0]   = {"q4_0",   32,  288,  32},
+    [TSR_FORMAT_Q4_1]   = {"q4_1",   32,  320,  32},
+    [TSR_FORMAT_Q5_0]   = {"q5_0",   32,  352,  32},
+    [TSR_FORMAT_Q5_1]   = {"q5_1",   32,  384,  32},
+    [TSR_FORMAT_IQ4_NL] = {"iq4_nl", 32,  288,  32},
+    [TSR_FORMAT_Q2_K]   = {"q2_k",   256, 1344, 16},
+    [TSR_FORMAT_Q3_K]   = {"q3_k",   256, 1824, 16},
+    [TSR_FORMAT_Q4_K]   = {"q4_k",   256, 2368, 32},
+    [TSR_FORMAT_Q5_K]   = {"q5_k",   256, 2880, 32},
+    [TSR_FORMAT_Q6_K]   = {"q6_k",   256, 3360, 16},
+    [TSR_FORMAT_IQ4_XS] = {"iq4_xs", 256, 2208, 32},
 };
+
+/* Which format holds a type, and whether exactly. Absent: bf16, rounded. */
+static const struct {
+    uint8_t format;
+    bool exact;
+} holds[TSR_DTYPE_COUNT] = {
+    [TSR_DTYPE_F32]     = {TSR_FORMAT_BF16,   false},
+    [TSR_DTYPE_F16]     = {TSR_FORMAT_F16,    true},
+    [TSR_DTYPE_BF16]    = {TSR_FORMAT_BF16,   true},
+    [TSR_DTYPE_F64]     = {TSR_FORMAT_BF16,   false},
+    [TSR_DTYPE_F8_E4M3] = {TSR_FORMAT_BF16,   false}, /* its block scales are f32 */
+    [TSR_DTYPE_I8]      = {TSR_FORMAT_BF16,   true},
+    [TSR_DTYPE_I16]     = {TSR_FORMAT_BF16,   false},
+    [TSR_DTYPE_I32]     = {TSR_FORMAT_BF16,   false},
+    [TSR_DTYPE_I64]     = {TSR_FORMAT_BF16,   false},
+    [TSR_DTYPE_Q8_0]    = {TSR_FORMAT_Q8_0,   true},
+    [TSR_DTYPE_Q8_1]    = {TSR_FORMAT_Q8_0,   true},
+    [TSR_DTYPE_Q8_K]    = {TSR_FORMAT_BF16,   false}, /* its scales are f32 */
+    [TSR_DTYPE_Q4_0]    = {TSR_FORMAT_Q4_0,   true},
+    [TSR_DTYPE_Q4_1]    = {TSR_FORMAT_Q4_1,   true},
+    [TSR_DTYPE_Q5_0]    = {TSR_FORMAT_Q5_0,   true},
+    [TSR_DTYPE_Q5_1]    = {TSR_FORMAT_Q5_1,   true},
+    [TSR_DTYPE_Q2_K]    = {TSR_FORMAT_Q2_K,   true},
+    [TSR_DTYPE_Q3_K]    = {TSR_FORMAT_Q3_K,   true},
+    [TSR_DTYPE_Q4_K]    = {TSR_FORMAT_Q4_K,   true},
+    [TSR_DTYPE_Q5_K]    = {TSR_FORMAT_Q5_K,   true},
+    [TSR_DTYPE_Q6_K]    = {TSR_FORMAT_Q6_K,   true},
+    [TSR_DTYPE_IQ4_NL]  = {TSR_FORMAT_IQ4_NL, true},
+    [TSR_DTYPE_IQ4_XS]  = {TSR_FORMAT_IQ4_XS, true},
+    [TSR_DTYPE_MXFP4]   = {TSR_FORMAT_BF16,   true},
+    [TSR_DTYPE_NVFP4]   = {TSR_FORMAT_BF16,   true},
+    [TSR_DTYPE_Q1_0]    = {TSR_FORMAT_Q4_0,   true},
+    [TSR_DTYPE_TQ1_0]   = {TSR_FORMAT_Q3_K,   true},
+    [TSR_DTYPE_TQ2_0]   = {TSR_FORMAT_Q3_K,   true},
+    [TSR_DTYPE_IQ2_XXS] = {TSR_FORMAT_Q8_0,   false},
+    [TSR_DTYPE_IQ2_XS]  = {TSR_FORMAT_F16,    false},
+    [TSR_DTYPE_IQ2_S]   = {TSR_FORMAT_F16,    false},
+    [TSR_DTYPE_IQ3_XXS] = {TSR_FORMAT_Q8_0,   false},
+    [TSR_DTYPE_IQ3_S]   = {TSR_FORMAT_Q6_K,   true},
+    [TSR_DTYPE_IQ1_S]   = {TSR_FORMAT_Q8_0,   false},
+    [TSR_DTYPE_IQ1_M]   = {TSR_FORMAT_F16,    false},
+};
+/* clang-format on */
 
 const struct tsr_format_info *tsr_format_info(enum tsr_format format)
 {
@@ -21,121 +78,135 @@ const struct tsr_format_info *tsr_format_info(enum tsr_format format)
 
 enum tsr_format tsr_format_of(enum tsr_dtype dtype)
 {
-    switch (dtype) {
-    case TSR_DTYPE_F16:
-        return TSR_FORMAT_F16;
-    case TSR_DTYPE_Q8_0:
-        return TSR_FORMAT_Q8_0;
-    case TSR_DTYPE_Q4_0:
-        return TSR_FORMAT_Q4_0;
-    case TSR_DTYPE_Q4_1:
-        return TSR_FORMAT_Q4_1;
-    case TSR_DTYPE_Q6_K:
-        return TSR_FORMAT_Q6_K;
-    default:
-        return TSR_FORMAT_BF16;
+    assert(dtype < TSR_DTYPE_COUNT);
+    return (enum tsr_format)holds[dtype].format;
+}
+
+enum tsr_format tsr_format_exact(enum tsr_dtype dtype)
+{
+    return holds[dtype].exact ? tsr_format_of(dtype) : TSR_FORMAT_F32;
+}
+
+static void store_u16(uint8_t *p, uint32_t v)
+{
+    uint16_t u = (uint16_t)v;
+    memcpy(p, &u, sizeof u);
+}
+
+/* Where the bits of input k (0..31) of row 0 lie in a step's groups: offset of a 16-bit half, and
+ * the lowest bit there. Of row r: 4r bytes further. */
+struct place {
+    uint32_t low, low_bit, high, high_bit;
+};
+
+static struct place place_of(const struct tsr_layout *l, uint32_t k)
+{
+    uint32_t n = 32u / l->low, g = k / n, p = k % n / 2; /* inputs a group, group, pair */
+    struct place at = {.low = g * 64 + k % 2 * 2, .low_bit = l->low * p};
+    at.high = l->low * 64u + k % 2 * 2;
+    if (l->high == 2) {
+        at.high += g / 2 * 64;
+        at.high_bit = (p == 3 ? 0 : 4 * p + 4) + 2 * (g % 2);
+    } else if (l->low == 4) {
+        at.high_bit = (p == 3 ? 0 : 4 * p + 4) + g;
+    } else {
+        at.high_bit = (2 * (p % 4) + 2 + 8 * g + p / 4) % 16;
+    }
+    return at;
+}
+
+static void put(const struct tsr_layout *l, uint8_t *groups, uint32_t k, uint32_t r, uint32_t v)
+{
+    struct place at = place_of(l, k);
+    uint8_t *low = groups + at.low + 4 * r, *high = groups + at.high + 4 * r;
+    store_u16(low, tsr_load_u16(low) | (v & ((1u << l->low) - 1)) << at.low_bit);
+    if (l->high) {
+        store_u16(high, tsr_load_u16(high) | v >> l->low << at.high_bit);
     }
 }
 
-static uint16_t load_u16(const uint8_t *p)
+static uint32_t get(const struct tsr_layout *l, const uint8_t *groups, uint32_t k, uint32_t r)
 {
-    uint16_t v;
-    memcpy(&v, p, sizeof v);
+    struct place at = place_of(l, k);
+    uint32_t v = (uint32_t)tsr_load_u16(groups + at.low + 4 * r) >> at.low_bit;
+    v &= (1u << l->low) - 1;
+    if (l->high) {
+        uint32_t high = (uint32_t)tsr_load_u16(groups + at.high + 4 * r) >> at.high_bit;
+        v |= (high & ((1u << l->high) - 1)) << l->low;
+    }
     return v;
 }
 
-static void store_u16(uint8_t *p, uint16_t v)
+static uint32_t encode(const struct tsr_layout *l, int q)
 {
-    memcpy(p, &v, sizeof v);
-}
-
-/* Position of input k (0..31) of row r in the groups that follow a q8_0 or q4 block's scales. */
-static uint8_t *byte_of(uint8_t *groups, uint32_t k, uint32_t r)
-{
-    static const uint8_t place[4] = {0, 2, 1, 3}; /* byte of input 4g + i */
-    return groups + k / 4 * 64 + r * 4 + place[k % 4];
-}
-
-static void nibble_set(uint8_t *groups, uint32_t k, uint32_t r, uint32_t value)
-{
-    uint32_t p = k % 8 / 2, half = k % 2;
-    groups[k / 8 * 64 + r * 4 + half * 2 + p / 2] |= (uint8_t)(value << (p % 2 * 4));
-}
-
-static uint32_t nibble_get(const uint8_t *groups, uint32_t k, uint32_t r)
-{
-    uint32_t p = k % 8 / 2, half = k % 2;
-    return (uint32_t)groups[k / 8 * 64 + r * 4 + half * 2 + p / 2] >> (p % 2 * 4) & 15u;
-}
-
-/* Bit of H at which the two high bits of input k (0..31) lie in its 16-bit half, and the half's
- * address. */
-static uint8_t *high_of(uint8_t *h_groups, uint32_t k, uint32_t r, uint32_t *bit)
-{
-    uint32_t group = k / 8, p = k % 8 / 2, half = k % 2;
-    *bit = (p == 3 ? 0 : 4 * p + 4) + 2 * (group % 2);
-    return h_groups + group / 2 * 64 + r * 4 + half * 2;
-}
-
-/* A row of one block of the file's own type into lane r of a zeroed packed block. */
-static void repack_block(enum tsr_format format, const uint8_t *src, uint32_t r, uint8_t *dst)
-{
-    switch (format) {
-    case TSR_FORMAT_Q8_0:
-        memcpy(dst + 2 * r, src, 2);
-        for (uint32_t k = 0; k < 32; k++) {
-            *byte_of(dst + 32, k, r) = src[2 + k];
-        }
-        break;
-    case TSR_FORMAT_Q4_0:
-    case TSR_FORMAT_Q4_1: {
-        uint32_t heads = format == TSR_FORMAT_Q4_0 ? 1 : 2; /* d, or d and m */
-        memcpy(dst + 2 * r, src, 2);
-        if (heads == 2) {
-            memcpy(dst + 32 + 2 * r, src + 2, 2);
-        }
-        for (uint32_t i = 0; i < 16; i++) {
-            uint8_t byte = src[2 * heads + i];
-            nibble_set(dst + 32 * heads, i, r, byte & 15);
-            nibble_set(dst + 32 * heads, i + 16, r, byte >> 4);
-        }
-        break;
+    if (!l->table) {
+        return (uint32_t)(q + l->offset) & ((1u << (l->low + l->high)) - 1);
     }
-    case TSR_FORMAT_Q6_K:
-        memcpy(dst + 2 * r, src + 208, 2);
-        for (uint32_t s = 0; s < 16; s++) {
-            dst[32 + 16 * s + r] = src[192 + s];
+    uint32_t i = 0;
+    while (tsr_iq4_values[i] != q) {
+        i++;
+    }
+    return i;
+}
+
+static int decode(const struct tsr_layout *l, uint32_t v)
+{
+    return l->table ? tsr_iq4_values[v] : l->low == 8 ? (int8_t)v : (int)v - l->offset;
+}
+
+/* A step's integers into lane r of a packed block that was zero. */
+static void pack_step(const struct tsr_layout *l, const struct tsr_ints *x, uint32_t step,
+                      uint32_t r, uint8_t *block)
+{
+    float d = l->super ? x->d : x->d * x->scale[0], m = l->super ? x->m : x->m * x->min[0];
+    store_u16(block + 2 * r, tsr_f32_to_f16(d));
+    if (l->minima) {
+        store_u16(block + 32 + 2 * r, tsr_f32_to_f16(m));
+    }
+    for (uint32_t i = 0; l->super && i < 32u / l->sub; i++) {
+        uint32_t at = (step * (32u / l->sub) + i) * ROWS + r;
+        uint8_t scale = (uint8_t)(int8_t)x->scale[i], min = (uint8_t)x->min[i];
+        if (l->minima && l->sub == 32) {
+            block[tsr_layout_minima(l) + at] = min;
+        } else if (l->minima) {
+            scale |= (uint8_t)(min << 4);
         }
-        for (uint32_t k = 0; k < 256; k++) {
-            uint32_t half = k / 128, run = k % 128 / 32, i = k % 32;
-            uint32_t low = src[64 * half + 32 * (run & 1) + i] >> (run >= 2 ? 4 : 0) & 15u;
-            uint32_t high = src[128 + 32 * half + i] >> (2 * run) & 3u;
-            uint8_t *part = dst + 288 + k / 32 * 384;
-            uint32_t bit;
-            uint8_t *h = high_of(part + 256, i, r, &bit);
-            nibble_set(part, i, r, low);
-            store_u16(h, (uint16_t)(load_u16(h) | high << bit));
-        }
-        break;
-    default:
-        assert(0);
+        block[tsr_layout_scales(l) + at] = scale;
+    }
+    uint8_t *groups = block + tsr_layout_groups(l) + step * tsr_layout_step_bytes(l);
+    for (uint32_t k = 0; k < 32; k++) {
+        put(l, groups, k, r, encode(l, x->q[k]));
+    }
+}
+
+static void pack_row(enum tsr_format format, enum tsr_dtype dtype, const uint8_t *src,
+                     uint32_t cols, uint32_t r, uint8_t *panel)
+{
+    const struct tsr_layout *l = &tsr_layouts[format];
+    const struct tsr_dtype_info *info = tsr_dtype_info(dtype);
+    const uint32_t steps = tsr_layout_steps(l);
+    for (uint32_t s = 0; s < cols / 32; s++) {
+        struct tsr_ints x;
+        const uint8_t *block = src + (size_t)(32 * s / info->block) * info->block_bytes;
+        tsr_block_ints(dtype, block, 32 * s % info->block / 32, &x);
+        pack_step(l, &x, s % steps, r, panel + s / steps * tsr_layout_block_bytes(l));
     }
 }
 
 /* q8_0 from values: one scale of absmax / 127 for 32 inputs. */
-static void quantize_block(const float *x, uint32_t r, uint8_t *dst)
+static void quantize_block(const float *x, uint32_t r, uint8_t *block)
 {
+    struct tsr_ints ints = {.scale = {1, 1}};
     float most = 0;
     for (uint32_t k = 0; k < 32; k++) {
         most = fmaxf(most, fabsf(x[k]));
     }
-    uint16_t half = tsr_f32_to_f16(most / 127.0f);
-    float d = tsr_f16_to_f32(half);
-    store_u16(dst + 2 * r, half);
+    ints.d = tsr_f16_to_f32(tsr_f32_to_f16(most / 127.0f));
     for (uint32_t k = 0; k < 32; k++) {
-        float q = d > 0 ? rintf(x[k] / d) : 0;
-        *byte_of(dst + 32, k, r) = (uint8_t)(int8_t)fminf(fmaxf(q, -127), 127);
+        float q = ints.d > 0 ? rintf(x[k] / ints.d) : 0;
+        ints.q[k] = (int8_t)fminf(fmaxf(q, -127), 127);
     }
+    pack_step(&tsr_layouts[TSR_FORMAT_Q8_0], &ints, 0, r, block);
 }
 
 static void convert_row(enum tsr_format format, const float *x, uint32_t cols_padded, uint32_t r,
@@ -164,12 +235,11 @@ bool tsr_panel_pack(enum tsr_format format, enum tsr_dtype dtype, const void *co
                     uint32_t cols, void *panel, float *scratch)
 {
     const struct tsr_format_info *info = tsr_format_info(format);
-    const struct tsr_dtype_info *src = tsr_dtype_info(dtype);
     bool own = info->scale_inputs && tsr_format_of(dtype) == format;
     if (!own && info->scale_inputs && format != TSR_FORMAT_Q8_0) {
         return false;
     }
-    assert(cols % src->block == 0);
+    assert(cols % tsr_dtype_info(dtype)->block == 0);
     uint32_t padded = (cols + info->block - 1) / info->block * info->block;
     memset(panel, 0, tsr_panel_bytes(format, cols));
     for (uint32_t r = 0; r < ROWS; r++) {
@@ -177,10 +247,7 @@ bool tsr_panel_pack(enum tsr_format format, enum tsr_dtype dtype, const void *co
             continue;
         }
         if (own) {
-            for (uint32_t b = 0; b < cols / info->block; b++) {
-                repack_block(format, (const uint8_t *)rows[r] + (size_t)b * src->block_bytes, r,
-                             (uint8_t *)panel + (size_t)b * info->block_bytes);
-            }
+            pack_row(format, dtype, rows[r], cols, r, panel);
         } else {
             tsr_dtype_to_f32(dtype, rows[r], scratch, cols);
             memset(scratch + cols, 0, (padded - cols) * sizeof *scratch);
@@ -190,81 +257,93 @@ bool tsr_panel_pack(enum tsr_format format, enum tsr_dtype dtype, const void *co
     return true;
 }
 
-void tsr_panel_to_int(enum tsr_format format, const void *panel, uint32_t k0, int16_t q[32][16],
-                      float d[2][16], float m[16])
+/* The 32 inputs from k0 of row r of a block format's panel. */
+struct row_step {
+    int16_t q[32];
+    float d[2], m[2];
+};
+
+static void read_step(const struct tsr_layout *l, const uint8_t *panel, uint32_t k0, uint32_t r,
+                      struct row_step *out)
 {
-    const struct tsr_format_info *info = tsr_format_info(format);
-    const uint8_t *block = (const uint8_t *)panel + (size_t)(k0 / info->block) * info->block_bytes;
+    const uint32_t steps = tsr_layout_steps(l), step = k0 / 32 % steps;
+    const uint8_t *block = panel + k0 / 32 / steps * tsr_layout_block_bytes(l);
+    const uint8_t *groups = block + tsr_layout_groups(l) + step * tsr_layout_step_bytes(l);
+    float d = tsr_f16_to_f32(tsr_load_u16(block + 2 * r));
+    float m = l->minima ? tsr_f16_to_f32(tsr_load_u16(block + 32 + 2 * r)) : 0;
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t at = (l->sub == 32 ? step : 2 * step + i) * ROWS + r;
+        out->d[i] = d;
+        out->m[i] = m;
+        if (l->super) {
+            uint8_t scale = block[tsr_layout_scales(l) + at];
+            uint8_t min = l->minima ? block[tsr_layout_minima(l) + at] : 0;
+            if (l->minima && l->sub == 16) {
+                scale &= 15;
+                min >>= 4;
+            }
+            out->d[i] *= (float)(int8_t)scale;
+            out->m[i] *= (float)min;
+        }
+    }
+    for (uint32_t k = 0; k < 32; k++) {
+        out->q[k] = (int16_t)decode(l, get(l, groups, k, r));
+    }
+}
+
+void tsr_panel_to_int(enum tsr_format format, const void *panel, uint32_t k0, int16_t q[32][16],
+                      float d[2][16], float m[2][16])
+{
     for (uint32_t r = 0; r < ROWS; r++) {
-        d[0][r] = d[1][r] = tsr_f16_to_f32(load_u16(block + 2 * r));
-        m[r] = 0;
+        struct row_step x;
+        read_step(&tsr_layouts[format], panel, k0, r, &x);
+        for (uint32_t k = 0; k < 32; k++) {
+            q[k][r] = x.q[k];
+        }
+        for (uint32_t i = 0; i < 2; i++) {
+            d[i][r] = x.d[i];
+            m[i][r] = x.m[i];
+        }
     }
+}
+
+static float plain_value(enum tsr_format format, const uint8_t *panel, uint32_t k, uint32_t r)
+{
+    float f;
     switch (format) {
-    case TSR_FORMAT_Q8_0:
-        for (uint32_t k = 0; k < 32; k++) {
-            for (uint32_t r = 0; r < ROWS; r++) {
-                q[k][r] = (int8_t)*byte_of((uint8_t *)(uintptr_t)block + 32, k, r);
-            }
-        }
-        break;
-    case TSR_FORMAT_Q4_0:
-    case TSR_FORMAT_Q4_1:
-        for (uint32_t k = 0; k < 32; k++) {
-            for (uint32_t r = 0; r < ROWS; r++) {
-                q[k][r] = format == TSR_FORMAT_Q4_0 ? (int16_t)(nibble_get(block + 32, k, r) - 8)
-                                                    : (int16_t)nibble_get(block + 64, k, r);
-            }
-        }
-        if (format == TSR_FORMAT_Q4_1) {
-            for (uint32_t r = 0; r < ROWS; r++) {
-                m[r] = tsr_f16_to_f32(load_u16(block + 32 + 2 * r));
-            }
-        }
-        break;
-    default: { /* q6_k */
-        const uint8_t *part = block + 288 + k0 % 256 / 32 * 384;
-        const int8_t *scales = (const int8_t *)block + 32 + k0 % 256 / 16 * 16;
-        for (uint32_t r = 0; r < ROWS; r++) {
-            d[0][r] *= (float)scales[r];
-            d[1][r] *= (float)scales[16 + r];
-            for (uint32_t k = 0; k < 32; k++) {
-                uint32_t bit;
-                const uint8_t *h = high_of((uint8_t *)(uintptr_t)part + 256, k, r, &bit);
-                uint32_t high = (uint32_t)load_u16(h) >> bit & 3u;
-                q[k][r] = (int16_t)((int)(nibble_get(part, k, r) | high << 4) - 32);
-            }
-        }
+    case TSR_FORMAT_F32:
+        memcpy(&f, panel + (size_t)k * 64 + r * 4, 4);
+        return f;
+    case TSR_FORMAT_F16:
+        return tsr_f16_to_f32(tsr_load_u16(panel + (size_t)k * 32 + r * 2));
+    default:
+        return tsr_bf16_to_f32(tsr_load_u16(panel + (size_t)(k / 2) * 64 + r * 4 + k % 2 * 2));
     }
+}
+
+/* Input k of row r, for ascending k; a block format's step is read where it begins. */
+static float value(enum tsr_format format, const uint8_t *panel, uint32_t k, uint32_t r,
+                   struct row_step *x)
+{
+    const struct tsr_layout *l = &tsr_layouts[format];
+    if (!l->sub) {
+        return plain_value(format, panel, k, r);
     }
+    if (k % 32 == 0) {
+        read_step(l, panel, k, r, x);
+    }
+    float v = x->d[k % 32 / 16] * (float)x->q[k % 32];
+    return l->minima ? v + x->m[k % 32 / 16] : v;
 }
 
 void tsr_panel_to_f32(enum tsr_format format, const void *panel, uint32_t k0, uint32_t n,
                       float *out)
 {
-    const uint8_t *p = panel;
     assert(k0 % tsr_format_info(format)->block == 0);
-    if (tsr_format_info(format)->scale_inputs) {
-        int16_t q[32][16];
-        float d[2][16], m[16];
-        for (uint32_t k = 0; k < n; k++, out += ROWS) {
-            if (k % 32 == 0) {
-                tsr_panel_to_int(format, panel, k0 + k, q, d, m);
-            }
-            for (uint32_t r = 0; r < ROWS; r++) {
-                out[r] = d[k % 32 / 16][r] * (float)q[k % 32][r] + m[r];
-            }
-        }
-        return;
-    }
-    for (uint32_t k = k0; k < k0 + n; k++, out += ROWS) {
-        for (uint32_t r = 0; r < ROWS; r++) {
-            if (format == TSR_FORMAT_F32) {
-                memcpy(&out[r], p + (size_t)k * 64 + r * 4, 4);
-            } else if (format == TSR_FORMAT_F16) {
-                out[r] = tsr_f16_to_f32(load_u16(p + (size_t)k * 32 + r * 2));
-            } else {
-                out[r] = tsr_bf16_to_f32(load_u16(p + (size_t)(k / 2) * 64 + r * 4 + k % 2 * 2));
-            }
+    for (uint32_t r = 0; r < ROWS; r++) {
+        struct row_step x;
+        for (uint32_t k = 0; k < n; k++) {
+            out[k * ROWS + r] = value(format, panel, k0 + k, r, &x);
         }
     }
 }
@@ -272,45 +351,8 @@ void tsr_panel_to_f32(enum tsr_format format, const void *panel, uint32_t k0, ui
 void tsr_panel_row(enum tsr_format format, const void *panel, uint32_t row, uint32_t cols,
                    float *out)
 {
-    const struct tsr_format_info *info = tsr_format_info(format);
-    const uint8_t *p = panel;
+    struct row_step x;
     for (uint32_t k = 0; k < cols; k++) {
-        const uint8_t *block = p + (size_t)(k / info->block) * info->block_bytes;
-        uint32_t i = k % info->block;
-        uint32_t heads = format == TSR_FORMAT_Q4_1 ? 2 : 1;
-        switch (format) {
-        case TSR_FORMAT_F32:
-            memcpy(&out[k], block + row * 4, 4);
-            break;
-        case TSR_FORMAT_F16:
-            out[k] = tsr_f16_to_f32(load_u16(block + row * 2));
-            break;
-        case TSR_FORMAT_BF16:
-            out[k] = tsr_bf16_to_f32(load_u16(block + row * 4 + i * 2));
-            break;
-        case TSR_FORMAT_Q8_0:
-            out[k] = tsr_f16_to_f32(load_u16(block + row * 2)) *
-                     (float)(int8_t)*byte_of((uint8_t *)(uintptr_t)block + 32, i, row);
-            break;
-        case TSR_FORMAT_Q4_0:
-            out[k] = tsr_f16_to_f32(load_u16(block + row * 2)) *
-                     (float)((int)nibble_get(block + 32, i, row) - 8);
-            break;
-        case TSR_FORMAT_Q4_1:
-            out[k] = tsr_f16_to_f32(load_u16(block + row * 2)) *
-                         (float)nibble_get(block + 32 * heads, i, row) +
-                     tsr_f16_to_f32(load_u16(block + 32 + row * 2));
-            break;
-        default: {
-            const uint8_t *part = block + 288 + i / 32 * 384;
-            uint32_t bit;
-            const uint8_t *h = high_of((uint8_t *)(uintptr_t)part + 256, i % 32, row, &bit);
-            int q =
-                (int)(nibble_get(part, i % 32, row) | ((uint32_t)load_u16(h) >> bit & 3u) << 4) -
-                32;
-            float scale = (float)(int8_t)block[32 + i / 16 * 16 + row];
-            out[k] = tsr_f16_to_f32(load_u16(block + row * 2)) * scale * (float)q;
-        }
-        }
+        out[k] = value(format, panel, k, row, &x);
     }
 }

@@ -136,7 +136,7 @@ int main(int argc, char **argv)
                 rate[i] = best(rate[i], 2.0 * 16 * COLS * rows[i] * turns / (now() - begin));
             }
         }
-        printf("%-5s row1 %5.1f GB/s = %3.0f %% of %4.1f read, %5.1f from cache; rows 2: %5.1f 8: "
+        printf("%-6s row1 %5.1f GB/s = %3.0f %% of %4.1f read, %5.1f from cache; rows 2: %5.1f 8: "
                "%5.1f 64: %5.1f 512: "
                "%5.1f GOP/s = %3.0f %% of %5.1f\n",
                tsr_format_info(f)->name, gbs / 1e9, 100 * gbs / limit, limit / 1e9, cached / 1e9,

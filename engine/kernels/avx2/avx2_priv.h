@@ -6,6 +6,9 @@
 
 #include <tsr/kernels/kernels.h>
 
+#include "blocks_priv.h"
+#include "layout_priv.h"
+
 #define TSR_INLINE static inline __attribute__((always_inline))
 
 #define TSR_ROW1(name)                                                                             \
@@ -15,20 +18,10 @@
     void tsr_avx2_rows_##name(const void *panel, uint32_t cols, const struct tsr_acts *acts,       \
                               uint32_t row_first, uint32_t rows, float *out)
 
-TSR_ROW1(f32);
-TSR_ROW1(f16);
-TSR_ROW1(bf16);
-TSR_ROW1(q8_0);
-TSR_ROW1(q4_0);
-TSR_ROW1(q4_1);
-TSR_ROW1(q6_k);
-TSR_ROWS(f32);
-TSR_ROWS(f16);
-TSR_ROWS(bf16);
-TSR_ROWS(q8_0);
-TSR_ROWS(q4_0);
-TSR_ROWS(q4_1);
-TSR_ROWS(q6_k);
+#define TSR_DECLARE(name, format)                                                                  \
+    TSR_ROW1(name);                                                                                \
+    TSR_ROWS(name);
+TSR_FORMATS(TSR_DECLARE)
 
 void tsr_avx2_norm(const float *in, const float *weight, float eps, uint32_t count, float *out);
 void tsr_avx2_quantize(const float *x, uint32_t count, struct tsr_acts *acts, uint32_t row);
@@ -55,6 +48,47 @@ TSR_INLINE __m256i pair(const int16_t *q)
 TSR_INLINE __m256 halves(const void *p)
 {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+
+/* Eight bytes as f32. */
+TSR_INLINE __m256 from_i8(const void *p)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+
+TSR_INLINE __m256 from_u8(const void *p)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+
+/* Scales of sub-block `sub` of a packed block, rows 8v to 8v + 7, and minima where it has them. */
+TSR_INLINE __m256 block_scale(const struct tsr_layout l, const uint8_t *block, uint32_t sub, int v)
+{
+    __m256 d = halves(block + 16 * v);
+    const uint8_t *at = block + tsr_layout_scales(&l) + 16 * sub + 8 * v;
+    if (!l.super) {
+        return d;
+    }
+    if (l.minima && l.sub == 16) {
+        __m256i both = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)at));
+        return _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_and_si256(both, _mm256_set1_epi32(15))));
+    }
+    return _mm256_mul_ps(d, from_i8(at));
+}
+
+TSR_INLINE __m256 block_minimum(const struct tsr_layout l, const uint8_t *block, uint32_t sub,
+                                int v)
+{
+    __m256 m = halves(block + 32 + 16 * v);
+    const uint8_t *at = block + tsr_layout_minima(&l) + 16 * sub + 8 * v;
+    if (!l.super) {
+        return m;
+    }
+    if (l.sub == 16) {
+        __m256i both = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)at));
+        return _mm256_mul_ps(m, _mm256_cvtepi32_ps(_mm256_srli_epi32(both, 4)));
+    }
+    return _mm256_mul_ps(m, from_u8(at));
 }
 
 /* e^x, relative error below 2e-7 over the range of normal results: 2^n * p(f) with |f| <= ln 2 / 2

@@ -8,12 +8,11 @@
 
 enum { CHUNK = 512 };
 
-/* A chunk of a panel: w [CHUNK / 2][16 rows][2 inputs], scales of each `sub` inputs and minima of
- * each 32. */
+/* A chunk of a panel: w [CHUNK / 2][16 rows][2 inputs], scales and minima of each `sub` inputs. */
 struct chunk {
     _Alignas(64) int16_t w[CHUNK * 16];
     _Alignas(64) float d[CHUNK / 16][16];
-    _Alignas(64) float m[CHUNK / 32][16];
+    _Alignas(64) float m[CHUNK / 16][16];
 };
 
 TSR_INLINE void store_w(int16_t *w, uint32_t k, int v, __m256i x)
@@ -21,71 +20,57 @@ TSR_INLINE void store_w(int16_t *w, uint32_t k, int v, __m256i x)
     _mm256_store_si256((__m256i *)(w + k * 16 + v * 16), x);
 }
 
-TSR_INLINE void unpack_q4(struct chunk *c, const uint8_t *block, uint32_t n, int heads)
+/* Pair p of group g of a step as 16-bit integers of rows 8v to 8v + 7. */
+TSR_INLINE __m256i weights(const struct tsr_layout l, const uint8_t *groups, const int g,
+                           const int p, const int v)
 {
-    const __m256i mask = _mm256_set1_epi16(15), eight = _mm256_set1_epi16(heads == 1 ? 8 : 0);
-    for (uint32_t b = 0; b < n / 32; b++, block += 256 + 32 * heads) {
-        for (int v = 0; v < 2; v++) {
-            _mm256_store_ps(c->d[b] + 8 * v, halves(block + 16 * v));
-            if (heads == 2) {
-                _mm256_store_ps(c->m[b] + 8 * v, halves(block + 32 + 16 * v));
-            }
-            for (uint32_t g = 0; g < 4; g++) {
-                __m256i w = load256(block + 32 * heads + 64 * g + 32 * v);
-                uint32_t k = 32 * b + 8 * g;
-                store_w(c->w, k, v, _mm256_sub_epi16(_mm256_and_si256(w, mask), eight));
-                w = _mm256_srli_epi16(w, 4);
-                store_w(c->w, k + 2, v, _mm256_sub_epi16(_mm256_and_si256(w, mask), eight));
-                w = _mm256_srli_epi16(w, 4);
-                store_w(c->w, k + 4, v, _mm256_sub_epi16(_mm256_and_si256(w, mask), eight));
-                w = _mm256_srli_epi16(w, 4);
-                store_w(c->w, k + 6, v, _mm256_sub_epi16(w, eight));
-            }
-        }
+    __m256i w = load256(groups + 64 * g + 32 * v), q;
+    if (l.low == 8) {
+        return p ? _mm256_srai_epi16(w, 8) : _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8);
     }
+    if (l.table) {
+        __m256i values = _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)tsr_iq4_values));
+        q = _mm256_and_si256(_mm256_srli_epi16(w, p % 2 * 4), _mm256_set1_epi8(15));
+        q = _mm256_shuffle_epi8(values, q);
+        return _mm256_srai_epi16(p / 2 ? q : _mm256_slli_epi16(q, 8), 8);
+    }
+    q = _mm256_and_si256(_mm256_srli_epi16(w, l.low * p),
+                         _mm256_set1_epi16((short)((1 << l.low) - 1)));
+    if (l.high) {
+        __m256i h = load256(groups + 64 * l.low + (l.high == 2 ? g / 2 * 64 : 0) + 32 * v);
+        /* see format.h: the bit at which the pair's lie, and where they are to go */
+        const int from = l.low == 2    ? (2 * (p % 4) + 2 + 8 * g + p / 4) % 16
+                         : l.high == 2 ? (p == 3 ? 0 : 4 * p + 4) + g % 2 * 2
+                                       : (p == 3 ? 0 : 4 * p + 4) + g;
+        h = from > l.low ? _mm256_srli_epi16(h, from - l.low) : _mm256_slli_epi16(h, l.low - from);
+        h = _mm256_and_si256(h, _mm256_set1_epi16((short)(((1 << l.high) - 1) << l.low)));
+        q = _mm256_or_si256(q, h);
+    }
+    return l.offset ? _mm256_sub_epi16(q, _mm256_set1_epi16(l.offset)) : q;
 }
 
-TSR_INLINE void unpack_q8(struct chunk *c, const uint8_t *block, uint32_t n)
+TSR_INLINE void unpack(const enum tsr_format format, struct chunk *c, const uint8_t *panel,
+                       uint32_t n)
 {
-    for (uint32_t b = 0; b < n / 32; b++, block += 544) {
+    const struct tsr_layout l = tsr_layouts[format];
+    const uint32_t steps = tsr_layout_steps(&l), subs = 32 / l.sub;
+    const int pairs = 16 / l.low;
+    for (uint32_t s = 0; s < n / 32; s++) {
+        const uint8_t *block = panel + s / steps * tsr_layout_block_bytes(&l);
+        const uint8_t *groups =
+            block + tsr_layout_groups(&l) + s % steps * tsr_layout_step_bytes(&l);
         for (int v = 0; v < 2; v++) {
-            _mm256_store_ps(c->d[b] + 8 * v, halves(block + 16 * v));
-            for (uint32_t g = 0; g < 8; g++) {
-                __m256i w = load256(block + 32 + 64 * g + 32 * v);
-                uint32_t k = 32 * b + 4 * g;
-                store_w(c->w, k, v, _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8));
-                store_w(c->w, k + 2, v, _mm256_srai_epi16(w, 8));
-            }
-        }
-    }
-}
-
-TSR_INLINE void unpack_q6(struct chunk *c, const uint8_t *block, uint32_t n)
-{
-    const __m256i mask = _mm256_set1_epi16(15), two = _mm256_set1_epi16(0x30);
-    const __m256i offset = _mm256_set1_epi16(32);
-    for (uint32_t b = 0; b < n / 256; b++, block += 3360) {
-        for (int v = 0; v < 2; v++) {
-            __m256 d = halves(block + 16 * v);
-            for (uint32_t s = 0; s < 16; s++) {
-                __m128i scales = _mm_loadl_epi64((const __m128i *)(block + 32 + 16 * s + 8 * v));
-                _mm256_store_ps(c->d[16 * b + s] + 8 * v,
-                                _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(scales))));
-            }
-            for (uint32_t g = 0; g < 32; g++) {
-                const uint8_t *part = block + 288 + g / 4 * 384;
-                __m256i l = load256(part + g % 4 * 64 + 32 * v);
-                __m256i h = load256(part + 256 + g % 4 / 2 * 64 + 32 * v);
-                h = g % 2 ? _mm256_srli_epi16(h, 2) : h;
-                uint32_t k = 256 * b + 8 * g;
-                for (uint32_t p = 0; p < 4; p++) {
-                    __m256i high = p == 3 ? _mm256_slli_epi16(h, 4)
-                                          : _mm256_srl_epi16(h, _mm_cvtsi32_si128((int)(4 * p)));
-                    __m256i low = _mm256_srl_epi16(l, _mm_cvtsi32_si128((int)(4 * p)));
-                    __m256i q =
-                        _mm256_or_si256(_mm256_and_si256(low, mask), _mm256_and_si256(high, two));
-                    store_w(c->w, k + 2 * p, v, _mm256_sub_epi16(q, offset));
+            for (uint32_t i = 0; i < subs; i++) {
+                uint32_t sub = s % steps * subs + i;
+                _mm256_store_ps(c->d[s * subs + i] + 8 * v, block_scale(l, block, sub, v));
+                if (l.minima) {
+                    _mm256_store_ps(c->m[s * subs + i] + 8 * v, block_minimum(l, block, sub, v));
                 }
+            }
+#pragma GCC unroll 16
+            for (int k = 0; k < 16; k++) {
+                store_w(c->w, 32 * s + 2 * (uint32_t)k, v,
+                        weights(l, groups, k / pairs, k % pairs, v));
             }
         }
     }
@@ -108,7 +93,8 @@ TSR_INLINE void multiply(const struct chunk *restrict c, uint32_t k0, uint32_t n
     size_t stride = acts->cols, blocks = stride / 32;
     const int16_t *restrict a = acts->q + (size_t)row * stride + k0;
     const float *restrict d = acts->d + (size_t)row * blocks + k0 / 32;
-    const float *restrict ds = acts->ds + (size_t)row * blocks + k0 / 32;
+    const int32_t *restrict sums = sub == 32 ? acts->sum32 : acts->sum16;
+    sums += (size_t)row * (stride / sub) + k0 / sub;
     for (uint32_t s = 0; s < n / sub; s++, a += sub) {
         const int16_t *w = fixed(c->w + (size_t)s * sub * 16);
         const int16_t *x[4];
@@ -131,15 +117,16 @@ TSR_INLINE void multiply(const struct chunk *restrict c, uint32_t k0, uint32_t n
         }
         size_t block = (size_t)s * sub / 32;
         for (int r = 0; r < n_rows; r++) {
-            __m256 da = _mm256_set1_ps(d[(size_t)r * blocks + block]);
+            float d_row = d[(size_t)r * blocks + block];
+            __m256 da = _mm256_set1_ps(d_row);
+            __m256 ds = _mm256_set1_ps(d_row * (float)sums[(size_t)r * (stride / sub) + s]);
             for (int v = 0; v < 2; v++) {
                 float *o = out + r * 16 + 8 * v;
                 __m256 acc = _mm256_load_ps(o);
                 acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[r][v]),
                                       _mm256_mul_ps(_mm256_load_ps(c->d[s] + 8 * v), da), acc);
                 if (minima) {
-                    acc = _mm256_fmadd_ps(_mm256_load_ps(c->m[s] + 8 * v),
-                                          _mm256_set1_ps(ds[(size_t)r * blocks + block]), acc);
+                    acc = _mm256_fmadd_ps(_mm256_load_ps(c->m[s] + 8 * v), ds, acc);
                 }
                 _mm256_store_ps(o, acc);
             }
@@ -173,50 +160,30 @@ TSR_INLINE void multiply_all(const struct chunk *c, uint32_t k0, uint32_t n,
 CHUNK_ARITHMETIC(sub32, 32, 0)
 CHUNK_ARITHMETIC(sub32_minima, 32, 1)
 CHUNK_ARITHMETIC(sub16, 16, 0)
+CHUNK_ARITHMETIC(sub16_minima, 16, 1)
 
-TSR_INLINE void rows_int(enum tsr_format format, const uint8_t *panel, uint32_t cols,
-                         const struct tsr_acts *acts, uint32_t row, uint32_t rows, float *out,
-                         uint32_t block, uint32_t block_bytes)
+TSR_INLINE void rows_int(const enum tsr_format format, const uint8_t *panel, uint32_t cols,
+                         const struct tsr_acts *acts, uint32_t row, uint32_t rows, float *out)
 {
+    const struct tsr_layout l = tsr_layouts[format];
+    const uint32_t block = 32 * tsr_layout_steps(&l);
     struct chunk c;
     cols = (cols + block - 1) / block * block;
     memset(out, 0, (size_t)rows * 16 * sizeof *out);
     for (uint32_t k0 = 0; k0 < cols; k0 += CHUNK) {
         uint32_t n = cols - k0 < CHUNK ? cols - k0 : CHUNK;
-        const uint8_t *first = panel + (size_t)(k0 / block) * block_bytes;
-        if (format == TSR_FORMAT_Q6_K) {
-            unpack_q6(&c, first, n);
-            chunk_sub16(&c, k0, n, acts, row, rows, out);
-        } else if (format == TSR_FORMAT_Q4_1) {
-            unpack_q4(&c, first, n, 2);
-            chunk_sub32_minima(&c, k0, n, acts, row, rows, out);
+        unpack(format, &c, panel + k0 / block * tsr_layout_block_bytes(&l), n);
+        if (l.sub == 16) {
+            (l.minima ? chunk_sub16_minima : chunk_sub16)(&c, k0, n, acts, row, rows, out);
         } else {
-            if (format == TSR_FORMAT_Q8_0) {
-                unpack_q8(&c, first, n);
-            } else {
-                unpack_q4(&c, first, n, 1);
-            }
-            chunk_sub32(&c, k0, n, acts, row, rows, out);
+            (l.minima ? chunk_sub32_minima : chunk_sub32)(&c, k0, n, acts, row, rows, out);
         }
     }
 }
 
-TSR_ROWS(q8_0)
-{
-    rows_int(TSR_FORMAT_Q8_0, panel, cols, acts, row_first, rows, out, 32, 544);
-}
-
-TSR_ROWS(q4_0)
-{
-    rows_int(TSR_FORMAT_Q4_0, panel, cols, acts, row_first, rows, out, 32, 288);
-}
-
-TSR_ROWS(q4_1)
-{
-    rows_int(TSR_FORMAT_Q4_1, panel, cols, acts, row_first, rows, out, 32, 320);
-}
-
-TSR_ROWS(q6_k)
-{
-    rows_int(TSR_FORMAT_Q6_K, panel, cols, acts, row_first, rows, out, 256, 3360);
-}
+#define BLOCK_FORMAT(name, format)                                                                 \
+    TSR_ROWS(name)                                                                                 \
+    {                                                                                              \
+        rows_int(format, panel, cols, acts, row_first, rows, out);                                 \
+    }
+TSR_BLOCK_FORMATS(BLOCK_FORMAT)

@@ -6,6 +6,9 @@
 
 #include <tsr/kernels/kernels.h>
 
+#include "blocks_priv.h"
+#include "layout_priv.h"
+
 #define TSR_INLINE static inline __attribute__((always_inline))
 
 #define TSR_ROW1(name)                                                                             \
@@ -15,20 +18,10 @@
     void tsr_avx512_rows_##name(const void *panel, uint32_t cols, const struct tsr_acts *acts,     \
                                 uint32_t row_first, uint32_t rows, float *out)
 
-TSR_ROW1(f32);
-TSR_ROW1(f16);
-TSR_ROW1(bf16);
-TSR_ROW1(q8_0);
-TSR_ROW1(q4_0);
-TSR_ROW1(q4_1);
-TSR_ROW1(q6_k);
-TSR_ROWS(f32);
-TSR_ROWS(f16);
-TSR_ROWS(bf16);
-TSR_ROWS(q8_0);
-TSR_ROWS(q4_0);
-TSR_ROWS(q4_1);
-TSR_ROWS(q6_k);
+#define TSR_DECLARE(name, format)                                                                  \
+    TSR_ROW1(name);                                                                                \
+    TSR_ROWS(name);
+TSR_FORMATS(TSR_DECLARE)
 
 void tsr_avx512_norm(const float *in, const float *weight, float eps, uint32_t count, float *out);
 void tsr_avx512_quantize(const float *x, uint32_t count, struct tsr_acts *acts, uint32_t row);
@@ -48,6 +41,54 @@ TSR_INLINE __m512i load512(const void *p)
 TSR_INLINE __m512 halves(const void *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+
+/* What an intrinsic takes the count of a shift as. */
+#ifdef __clang__
+typedef unsigned shift_count;
+#else
+typedef int shift_count;
+#endif
+
+/* Sixteen bytes as f32. */
+TSR_INLINE __m512 from_i8(const void *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+
+TSR_INLINE __m512i widen_u8(const void *p)
+{
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+
+/* tsr_iq4_values in each quarter. */
+TSR_INLINE __m512i iq4_table(void)
+{
+    return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)tsr_iq4_values));
+}
+
+/* Scales of sub-block `sub` of a packed block, and minima where it has them. */
+TSR_INLINE __m512 block_scale(const struct tsr_layout l, const uint8_t *block, uint32_t sub)
+{
+    const uint8_t *at = block + tsr_layout_scales(&l) + 16 * sub;
+    if (!l.super) {
+        return halves(block);
+    }
+    if (l.minima && l.sub == 16) {
+        __m512i low = _mm512_and_si512(widen_u8(at), _mm512_set1_epi32(15));
+        return _mm512_mul_ps(halves(block), _mm512_cvtepi32_ps(low));
+    }
+    return _mm512_mul_ps(halves(block), from_i8(at));
+}
+
+TSR_INLINE __m512 block_minimum(const struct tsr_layout l, const uint8_t *block, uint32_t sub)
+{
+    if (!l.super) {
+        return halves(block + 32);
+    }
+    __m512i min = widen_u8(block + tsr_layout_minima(&l) + 16 * sub);
+    min = l.sub == 16 ? _mm512_srli_epi32(min, 4) : min;
+    return _mm512_mul_ps(halves(block + 32), _mm512_cvtepi32_ps(min));
 }
 
 /* The 32 bits at p in every lane. */

@@ -11,107 +11,99 @@
 
 enum { TILE = 12, STEP = 32, CHUNK_STEPS = 8, CHUNK = STEP * CHUNK_STEPS };
 
-/* A chunk of a panel: w [CHUNK / 2][16 rows][2 inputs], scales of each 32 inputs (q6_k: 16) and
- * minima. */
+/* A chunk of a panel: w [CHUNK / 2][16 rows][2 inputs], scales and minima of each 32 inputs, or of
+ * each 16. */
 struct chunk {
     _Alignas(64) int16_t w[CHUNK * 16];
     _Alignas(64) float d[CHUNK / 16][16];
-    _Alignas(64) float m[CHUNK / 32][16];
+    _Alignas(64) float m[CHUNK / 16][16];
 };
 
-TSR_INLINE uint32_t block_steps(enum tsr_format format)
+/* The packed block that holds a step, and the step's groups. */
+TSR_INLINE const uint8_t *step_block(const struct tsr_layout l, const uint8_t *panel, uint32_t step)
 {
-    return format == TSR_FORMAT_Q6_K ? 8 : 1;
+    return panel + step / tsr_layout_steps(&l) * tsr_layout_block_bytes(&l);
 }
 
-TSR_INLINE size_t block_bytes(enum tsr_format format)
+TSR_INLINE const uint8_t *step_groups(const struct tsr_layout l, const uint8_t *panel,
+                                      uint32_t step)
 {
-    return format == TSR_FORMAT_Q8_0   ? 544
-           : format == TSR_FORMAT_Q4_0 ? 288
-           : format == TSR_FORMAT_Q4_1 ? 320
-                                       : 3360;
+    return step_block(l, panel, step) + tsr_layout_groups(&l) +
+           step % tsr_layout_steps(&l) * tsr_layout_step_bytes(&l);
 }
 
-/* The packed weights of a step of 32 inputs. */
-TSR_INLINE const uint8_t *step_groups(enum tsr_format format, const uint8_t *panel, uint32_t step)
+/* Scales and minima of the sub-block that step and half lie in. */
+TSR_INLINE uint32_t step_sub(const struct tsr_layout l, uint32_t step, int half)
 {
-    if (format == TSR_FORMAT_Q6_K) {
-        return panel + step / 8 * block_bytes(format) + 288 + (size_t)(step % 8) * 384;
+    return step % tsr_layout_steps(&l) * (32u / l.sub) + (l.sub == 16 ? (uint32_t)half : 0);
+}
+
+TSR_INLINE __m512 step_scales(const struct tsr_layout l, const uint8_t *panel, uint32_t step,
+                              int half)
+{
+    return block_scale(l, step_block(l, panel, step), step_sub(l, step, half));
+}
+
+TSR_INLINE __m512 step_minima(const struct tsr_layout l, const uint8_t *panel, uint32_t step,
+                              int half)
+{
+    return block_minimum(l, step_block(l, panel, step), step_sub(l, step, half));
+}
+
+/* Pair p of group g of a step as 16-bit integers: lane r belongs to row r. */
+TSR_INLINE __m512i weights(const struct tsr_layout l, const uint8_t *groups, const int g,
+                           const int p)
+{
+    __m512i w = load512(groups + 64 * g);
+    if (l.table) {
+        w = _mm512_and_si512(_mm512_srli_epi16(w, (shift_count)(p % 2 * 4)), _mm512_set1_epi8(15));
+        w = _mm512_shuffle_epi8(iq4_table(), w);
     }
-    return panel + step * block_bytes(format) + (format == TSR_FORMAT_Q4_1 ? 64 : 32);
-}
-
-/* Scales of a step, for q6_k of its half. */
-TSR_INLINE __m512 step_scales(enum tsr_format format, const uint8_t *panel, uint32_t step, int half)
-{
-    if (format == TSR_FORMAT_Q6_K) {
-        const uint8_t *block = panel + step / 8 * block_bytes(format);
-        const uint8_t *scales = block + 32 + 32 * (step % 8) + 16 * half;
-        __m512i s = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)scales));
-        return _mm512_mul_ps(halves(block), _mm512_cvtepi32_ps(s));
+    if (l.table || l.low == 8) {
+        const int upper = l.table ? p / 2 : p;
+        return _mm512_srai_epi16(upper ? w : _mm512_slli_epi16(w, 8), 8);
     }
-    return halves(panel + step * block_bytes(format));
-}
-
-/* Eight inputs from 16 part + 8g of a step as 16-bit integers: lane r of w[i] is a pair of row r.
- */
-TSR_INLINE void unpack(enum tsr_format format, const uint8_t *groups, int part, const int g,
-                       __m512i w[4])
-{
-    const __m512i low = _mm512_set1_epi16(15);
-    if (format == TSR_FORMAT_Q8_0) {
-        for (int i = 0; i < 2; i++) {
-            __m512i x = load512(groups + 256 * part + 128 * g + 64 * i);
-            w[2 * i] = _mm512_srai_epi16(_mm512_slli_epi16(x, 8), 8);
-            w[2 * i + 1] = _mm512_srai_epi16(x, 8);
-        }
-        return;
+    w = _mm512_srli_epi16(w, (shift_count)(l.low * p));
+    if (l.low * (p + 1) < 16) {
+        w = _mm512_and_si512(w, _mm512_set1_epi16((short)((1 << l.low) - 1)));
     }
-    __m512i x = load512(groups + 128 * part + 64 * g);
-    w[0] = _mm512_and_si512(x, low);
-    w[1] = _mm512_and_si512(_mm512_srli_epi16(x, 4), low);
-    w[2] = _mm512_and_si512(_mm512_srli_epi16(x, 8), low);
-    w[3] = _mm512_srli_epi16(x, 12);
-    if (format == TSR_FORMAT_Q6_K) {
-        const __m512i two = _mm512_set1_epi16(0x30);
-        __m512i h = load512(groups + 256 + 64 * part);
-        h = g ? _mm512_srli_epi16(h, 2) : h;
+    if (l.high) {
+        __m512i h = load512(groups + 64 * l.low + (l.high == 2 ? g / 2 * 64 : 0));
+        /* see format.h: the bit at which the pair's lie, and where they are to go */
+        const int from = l.low == 2    ? (2 * (p % 4) + 2 + 8 * g + p / 4) % 16
+                         : l.high == 2 ? (p == 3 ? 0 : 4 * p + 4) + g % 2 * 2
+                                       : (p == 3 ? 0 : 4 * p + 4) + g;
+        h = from > l.low ? _mm512_srli_epi16(h, (shift_count)(from - l.low))
+                         : _mm512_slli_epi16(h, (shift_count)(l.low - from));
         /* 0xf8: a | (b & c) */
-        w[0] = _mm512_ternarylogic_epi32(w[0], h, two, 0xf8);
-        w[1] = _mm512_ternarylogic_epi32(w[1], _mm512_srli_epi16(h, 4), two, 0xf8);
-        w[2] = _mm512_ternarylogic_epi32(w[2], _mm512_srli_epi16(h, 8), two, 0xf8);
-        w[3] = _mm512_ternarylogic_epi32(w[3], _mm512_slli_epi16(h, 4), two, 0xf8);
+        w = _mm512_ternarylogic_epi32(
+            w, h, _mm512_set1_epi16((short)(((1 << l.high) - 1) << l.low)), 0xf8);
     }
-    if (format != TSR_FORMAT_Q4_1) {
-        const __m512i offset = _mm512_set1_epi16(format == TSR_FORMAT_Q6_K ? 32 : 8);
-        for (int i = 0; i < 4; i++) {
-            w[i] = _mm512_sub_epi16(w[i], offset);
-        }
-    }
+    return l.offset ? _mm512_sub_epi16(w, _mm512_set1_epi16(l.offset)) : w;
 }
 
-TSR_INLINE void unpack_chunk(enum tsr_format format, const uint8_t *panel, uint32_t steps,
+/* Pair k of the 16 of a step. */
+TSR_INLINE __m512i step_weights(const struct tsr_layout l, const uint8_t *groups, const int k)
+{
+    const int pairs = 16 / l.low;
+    return weights(l, groups, k / pairs, k % pairs);
+}
+
+TSR_INLINE void unpack_chunk(const struct tsr_layout l, const uint8_t *panel, uint32_t steps,
                              struct chunk *c)
 {
+    const uint32_t subs = 32u / l.sub;
     for (uint32_t s = 0; s < steps; s++) {
-        const uint8_t *groups = step_groups(format, panel, s);
-        for (int part = 0; part < 2; part++) {
-            for (int g = 0; g < 2; g++) {
-                __m512i w[4];
-                unpack(format, groups, part, g, w);
-                for (int i = 0; i < 4; i++) {
-                    _mm512_store_si512(c->w + s * STEP * 16 + (8 * part + 4 * g + i) * 32, w[i]);
-                }
+        const uint8_t *groups = step_groups(l, panel, s);
+#pragma GCC unroll 16
+        for (int k = 0; k < 16; k++) {
+            _mm512_store_si512(c->w + s * STEP * 16 + k * 32, step_weights(l, groups, k));
+        }
+        for (uint32_t i = 0; i < subs; i++) {
+            _mm512_store_ps(c->d[s * subs + i], step_scales(l, panel, s, (int)i));
+            if (l.minima) {
+                _mm512_store_ps(c->m[s * subs + i], step_minima(l, panel, s, (int)i));
             }
-        }
-        if (format == TSR_FORMAT_Q6_K) {
-            _mm512_store_ps(c->d[2 * s], step_scales(format, panel, s, 0));
-            _mm512_store_ps(c->d[2 * s + 1], step_scales(format, panel, s, 1));
-        } else {
-            _mm512_store_ps(c->d[s], step_scales(format, panel, s, 0));
-        }
-        if (format == TSR_FORMAT_Q4_1) {
-            _mm512_store_ps(c->m[s], halves(panel + s * block_bytes(format) + 32));
         }
     }
 }
@@ -131,20 +123,14 @@ TSR_INLINE void start_sums(struct work *k, const int n_rows)
 }
 
 /* Sixteen inputs: from the chunk, or (unpacked false) from part `part` of a step's groups. */
-TSR_INLINE void add_products(enum tsr_format format, const bool unpacked, const uint8_t *groups,
-                             int part, struct work *k, const int n_rows)
+TSR_INLINE void add_products(const struct tsr_layout l, const bool unpacked, const uint8_t *groups,
+                             const int part, struct work *k, const int n_rows)
 {
-    for (int g = 0; g < 2; g++) {
-        __m512i w[4];
-        if (!unpacked) {
-            unpack(format, groups, part, g, w);
-        }
-        for (int i = 0; i < 4; i++) {
-            __m512i x = unpacked ? load512(k->w + (4 * g + i) * 32) : w[i];
-            tile_rows_hide(&k->a);
-            for (int r = 0; r < n_rows; r++) {
-                k->sum[r] = dot_i16(k->sum[r], x, tile_row(&k->a, r) + 16 * g + 4 * i);
-            }
+    for (int i = 0; i < 8; i++) {
+        __m512i x = unpacked ? load512(k->w + i * 32) : step_weights(l, groups, 8 * part + i);
+        tile_rows_hide(&k->a);
+        for (int r = 0; r < n_rows; r++) {
+            k->sum[r] = dot_i16(k->sum[r], x, tile_row(&k->a, r) + 4 * i);
         }
     }
     k->w += unpacked ? 16 * 16 : 0;
@@ -154,19 +140,22 @@ TSR_INLINE void add_products(enum tsr_format format, const bool unpacked, const 
 /* n_rows rows of activations from `row` against `steps` (1 to CHUNK_STEPS) steps of a panel, the
  * first being step `first` of the row; out [n_rows][16] accumulates. c: the steps unpacked, or
  * NULL. */
-TSR_INLINE void tile(enum tsr_format format, const struct chunk *c, const uint8_t *panel,
+TSR_INLINE void tile(const enum tsr_format format, const struct chunk *c, const uint8_t *panel,
                      uint32_t first, uint32_t steps, const struct tsr_acts *acts, uint32_t row,
                      float *out, const int n_rows)
 {
+    const struct tsr_layout l = tsr_layouts[format];
+    const uint32_t subs = 32u / l.sub;
     const size_t blocks = acts->cols / STEP;
     /* a row's scales are copied so that they have one base, the stack */
-    _Alignas(64) float d[TILE][CHUNK_STEPS], ds[TILE][CHUNK_STEPS];
+    _Alignas(64) float d[TILE][CHUNK_STEPS], ds[TILE][2 * CHUNK_STEPS];
     __m512 acc[TILE];
     for (int r = 0; r < n_rows; r++) {
         size_t at = (size_t)(row + (uint32_t)r) * blocks + first;
         _mm256_store_ps(d[r], _mm256_loadu_ps(acts->d + at));
-        if (format == TSR_FORMAT_Q4_1) {
-            _mm256_store_ps(ds[r], _mm256_loadu_ps(acts->ds + at));
+        for (uint32_t i = 0; l.minima && i < subs * CHUNK_STEPS; i++) {
+            const int32_t *sums = l.sub == 32 ? acts->sum32 : acts->sum16;
+            ds[r][i] = d[r][i / subs] * (float)sums[at * subs + i];
         }
         acc[r] = _mm512_loadu_ps(out + 16 * r);
     }
@@ -174,33 +163,26 @@ TSR_INLINE void tile(enum tsr_format format, const struct chunk *c, const uint8_
     k.a = tile_rows(acts->q + (size_t)row * acts->cols + (size_t)first * STEP,
                     (size_t)acts->cols * sizeof *acts->q, n_rows);
     for (uint32_t s = 0; s < steps; s++) {
-        const uint8_t *groups = c ? NULL : step_groups(format, panel, s);
-        if (format == TSR_FORMAT_Q6_K) {
-            for (int half = 0; half < 2; half++) {
+        const uint8_t *groups = c ? NULL : step_groups(l, panel, s);
+        for (int half = 0; half < 2; half++) {
+            if (half == 0 || l.sub == 16) {
                 start_sums(&k, n_rows);
-                add_products(format, c, groups, half, &k, n_rows);
-                __m512 dw = c ? _mm512_load_ps(c->d[2 * s + (uint32_t)half])
-                              : step_scales(format, panel, s, half);
-                for (int r = 0; r < n_rows; r++) {
-                    __m512 scale = _mm512_mul_ps(dw, _mm512_set1_ps(d[r][s]));
-                    acc[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(k.sum[r]), scale, acc[r]);
-                }
             }
-            continue;
-        }
-        start_sums(&k, n_rows);
-        for (int part = 0; part < 2; part++) {
-            add_products(format, c, groups, part, &k, n_rows);
-        }
-        __m512 dw = c ? _mm512_load_ps(c->d[s]) : step_scales(format, panel, s, 0);
-        for (int r = 0; r < n_rows; r++) {
-            __m512 scale = _mm512_mul_ps(dw, _mm512_set1_ps(d[r][s]));
-            acc[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(k.sum[r]), scale, acc[r]);
-        }
-        if (format == TSR_FORMAT_Q4_1) {
-            __m512 m = c ? _mm512_load_ps(c->m[s]) : halves(panel + s * block_bytes(format) + 32);
+            add_products(l, c, groups, half, &k, n_rows);
+            if (half == 0 && l.sub == 32) {
+                continue;
+            }
+            uint32_t sub = l.sub == 16 ? 2 * s + (uint32_t)half : s;
+            __m512 dw = c ? _mm512_load_ps(c->d[sub]) : step_scales(l, panel, s, half);
             for (int r = 0; r < n_rows; r++) {
-                acc[r] = _mm512_fmadd_ps(m, _mm512_set1_ps(ds[r][s]), acc[r]);
+                __m512 scale = _mm512_mul_ps(dw, _mm512_set1_ps(d[r][s]));
+                acc[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(k.sum[r]), scale, acc[r]);
+            }
+            if (l.minima) {
+                __m512 m = c ? _mm512_load_ps(c->m[sub]) : step_minima(l, panel, s, half);
+                for (int r = 0; r < n_rows; r++) {
+                    acc[r] = _mm512_fmadd_ps(m, _mm512_set1_ps(ds[r][sub]), acc[r]);
+                }
             }
         }
     }
@@ -210,12 +192,12 @@ TSR_INLINE void tile(enum tsr_format format, const struct chunk *c, const uint8_
 }
 
 /* Few rows: weights are unpacked where they are used. */
-TSR_INLINE void rows_few(enum tsr_format format, const uint8_t *panel, uint32_t steps,
+TSR_INLINE void rows_few(const enum tsr_format format, const uint8_t *panel, uint32_t steps,
                          const struct tsr_acts *acts, uint32_t row, uint32_t rows, float *out)
 {
     for (uint32_t s = 0; s < steps; s += CHUNK_STEPS) {
         uint32_t n = steps - s < CHUNK_STEPS ? steps - s : CHUNK_STEPS;
-        const uint8_t *from = panel + s / block_steps(format) * block_bytes(format);
+        const uint8_t *from = step_block(tsr_layouts[format], panel, s);
 #define CALL(n_rows)                                                                               \
     case n_rows:                                                                                   \
         tile(format, NULL, from, s, n, acts, row, out, n_rows);                                    \
@@ -232,7 +214,7 @@ TSR_INLINE void rows_few(enum tsr_format format, const uint8_t *panel, uint32_t 
 
 /* A chunk against many rows, in tiles as equal as can be. One function for all formats of the same
  * arithmetic. */
-TSR_INLINE void rows_chunk(enum tsr_format arithmetic, const struct chunk *c, uint32_t first,
+TSR_INLINE void rows_chunk(const enum tsr_format arithmetic, const struct chunk *c, uint32_t first,
                            uint32_t steps, const struct tsr_acts *acts, uint32_t row, uint32_t rows,
                            float *out)
 {
@@ -244,6 +226,7 @@ TSR_INLINE void rows_chunk(enum tsr_format arithmetic, const struct chunk *c, ui
         tile(arithmetic, c, NULL, first, steps, acts, row + r, out + (size_t)r * 16, n_rows);      \
         break;
         switch (n) {
+            TSR_CASES_2_5(CALL)
             TSR_CASES_6_12(CALL)
         default:
             break;
@@ -262,41 +245,52 @@ TSR_INLINE void rows_chunk(enum tsr_format arithmetic, const struct chunk *c, ui
 CHUNK_ARITHMETIC(sub32, TSR_FORMAT_Q8_0)
 CHUNK_ARITHMETIC(sub32_minima, TSR_FORMAT_Q4_1)
 CHUNK_ARITHMETIC(sub16, TSR_FORMAT_Q6_K)
+CHUNK_ARITHMETIC(sub16_minima, TSR_FORMAT_Q2_K)
 
-TSR_INLINE void rows_many(enum tsr_format format, const uint8_t *panel, uint32_t steps,
+TSR_INLINE void rows_many(const enum tsr_format format, const uint8_t *panel, uint32_t steps,
                           const struct tsr_acts *acts, uint32_t row, uint32_t rows, float *out)
 {
+    const struct tsr_layout l = tsr_layouts[format];
     struct chunk c;
     for (uint32_t s = 0; s < steps; s += CHUNK_STEPS) {
         uint32_t n = steps - s < CHUNK_STEPS ? steps - s : CHUNK_STEPS;
-        unpack_chunk(format, panel + s / block_steps(format) * block_bytes(format), n, &c);
-        if (format == TSR_FORMAT_Q6_K) {
-            chunk_sub16(&c, s, n, acts, row, rows, out);
-        } else if (format == TSR_FORMAT_Q4_1) {
-            chunk_sub32_minima(&c, s, n, acts, row, rows, out);
+        unpack_chunk(l, step_block(l, panel, s), n, &c);
+        if (l.sub == 16) {
+            (l.minima ? chunk_sub16_minima : chunk_sub16)(&c, s, n, acts, row, rows, out);
         } else {
-            chunk_sub32(&c, s, n, acts, row, rows, out);
+            (l.minima ? chunk_sub32_minima : chunk_sub32)(&c, s, n, acts, row, rows, out);
         }
     }
 }
 
-#define BLOCK_FORMAT(name, format)                                                                 \
+/* Up to `few` rows are not worth a chunk; 1 where a format is rare and its code not worth the
+ * space. */
+#define BLOCK_FORMAT(name, format, few)                                                            \
     TSR_ROWS(name)                                                                                 \
     {                                                                                              \
-        const uint32_t block = block_steps(format) * STEP;                                         \
-        const uint32_t steps = (cols + block - 1) / block * block_steps(format);                   \
+        const struct tsr_layout l = tsr_layouts[format];                                           \
+        const uint32_t block = tsr_layout_steps(&l) * STEP;                                        \
+        const uint32_t steps = (cols + block - 1) / block * tsr_layout_steps(&l);                  \
         if (rows == 1) {                                                                           \
             tsr_avx512_row1_##name(panel, 1, cols, acts, row_first, out);                          \
             return;                                                                                \
         }                                                                                          \
         memset(out, 0, (size_t)rows * 16 * sizeof *out);                                           \
-        if (rows <= TILE) {                                                                        \
+        if (rows <= (few)) {                                                                       \
             rows_few(format, panel, steps, acts, row_first, rows, out);                            \
         } else {                                                                                   \
             rows_many(format, panel, steps, acts, row_first, rows, out);                           \
         }                                                                                          \
     }
-BLOCK_FORMAT(q8_0, TSR_FORMAT_Q8_0)
-BLOCK_FORMAT(q4_0, TSR_FORMAT_Q4_0)
-BLOCK_FORMAT(q4_1, TSR_FORMAT_Q4_1)
-BLOCK_FORMAT(q6_k, TSR_FORMAT_Q6_K)
+BLOCK_FORMAT(q8_0, TSR_FORMAT_Q8_0, TILE)
+BLOCK_FORMAT(q4_0, TSR_FORMAT_Q4_0, TILE)
+BLOCK_FORMAT(q4_1, TSR_FORMAT_Q4_1, TILE)
+BLOCK_FORMAT(q4_k, TSR_FORMAT_Q4_K, TILE)
+BLOCK_FORMAT(q5_k, TSR_FORMAT_Q5_K, TILE)
+BLOCK_FORMAT(q6_k, TSR_FORMAT_Q6_K, TILE)
+BLOCK_FORMAT(q5_0, TSR_FORMAT_Q5_0, 1)
+BLOCK_FORMAT(q5_1, TSR_FORMAT_Q5_1, 1)
+BLOCK_FORMAT(iq4_nl, TSR_FORMAT_IQ4_NL, 1)
+BLOCK_FORMAT(iq4_xs, TSR_FORMAT_IQ4_XS, 1)
+BLOCK_FORMAT(q2_k, TSR_FORMAT_Q2_K, 1)
+BLOCK_FORMAT(q3_k, TSR_FORMAT_Q3_K, 1)

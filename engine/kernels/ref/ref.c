@@ -1,6 +1,8 @@
 /* The reference: plain C, f32 activations against the exact f32 values of the weights. */
 #include <tsr/kernels/kernels.h>
 
+#include "layout_priv.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -80,13 +82,7 @@ static void panel_rows(enum tsr_format format, const void *panel, uint32_t cols,
                        acts, row, 1, out + (size_t)p * ROWS);                                      \
         }                                                                                          \
     }
-REF_FORMAT(f32, TSR_FORMAT_F32)
-REF_FORMAT(f16, TSR_FORMAT_F16)
-REF_FORMAT(bf16, TSR_FORMAT_BF16)
-REF_FORMAT(q8_0, TSR_FORMAT_Q8_0)
-REF_FORMAT(q4_0, TSR_FORMAT_Q4_0)
-REF_FORMAT(q4_1, TSR_FORMAT_Q4_1)
-REF_FORMAT(q6_k, TSR_FORMAT_Q6_K)
+TSR_FORMATS(REF_FORMAT)
 
 static void ref_silu_mul(float *gate, const float *up, uint32_t count)
 {
@@ -170,16 +166,17 @@ static void ref_attend(const struct tsr_attend *a)
     }
 }
 
+#define ROW1(name, format) [format] = ref_row1_##name,
+#define MANY(name, format) [format] = ref_rows_##name,
+
 const struct tsr_kernels tsr_kernels_ref = {
     .name = "ref",
     .kv_bytes = 4,
     .quantizes = false,
     .norm = ref_norm,
     .quantize = ref_quantize,
-    .row1 = {ref_row1_f32, ref_row1_f16, ref_row1_bf16, ref_row1_q8_0, ref_row1_q4_0, ref_row1_q4_1,
-             ref_row1_q6_k},
-    .rows = {ref_rows_f32, ref_rows_f16, ref_rows_bf16, ref_rows_q8_0, ref_rows_q4_0, ref_rows_q4_1,
-             ref_rows_q6_k},
+    .row1 = {TSR_FORMATS(ROW1)},
+    .rows = {TSR_FORMATS(MANY)},
     .silu_mul = ref_silu_mul,
     .gelu_mul = ref_gelu_mul,
     .rope = ref_rope,
@@ -190,26 +187,26 @@ const struct tsr_kernels tsr_kernels_ref = {
 void tsr_ref_rows_q16(enum tsr_format format, const void *panel, uint32_t cols,
                       const struct tsr_acts *acts, uint32_t row, float out[16])
 {
-    uint32_t sub = tsr_format_info(format)->scale_inputs;
+    const struct tsr_layout *l = &tsr_layouts[format];
     uint32_t block = tsr_format_info(format)->block;
     const int16_t *a = acts->q + (size_t)row * acts->cols;
     const float *d_act = acts->d + (size_t)row * (acts->cols / 32);
-    const float *ds_act = acts->ds + (size_t)row * (acts->cols / 32);
     memset(out, 0, ROWS * sizeof *out);
     for (uint32_t k0 = 0; k0 < (cols + block - 1) / block * block; k0 += 32) {
         int16_t q[32][16];
-        float d[2][16], m[16];
+        float d[2][16], m[2][16], da = d_act[k0 / 32];
         tsr_panel_to_int(format, panel, k0, q, d, m);
         for (uint32_t r = 0; r < ROWS; r++) {
-            for (uint32_t s = 0; s < 32; s += sub) {
-                int32_t isum = 0;
-                for (uint32_t k = s; k < s + sub; k++) {
+            for (uint32_t s = 0; s < 32; s += l->sub) {
+                int32_t isum = 0, asum = 0;
+                for (uint32_t k = s; k < s + l->sub; k++) {
                     isum += q[k][r] * a[k0 + k];
+                    asum += a[k0 + k];
                 }
-                out[r] = fmaf((float)isum, d[s / 16][r] * d_act[k0 / 32], out[r]);
-            }
-            if (format == TSR_FORMAT_Q4_1) {
-                out[r] = fmaf(m[r], ds_act[k0 / 32], out[r]);
+                out[r] = fmaf((float)isum, d[s / 16][r] * da, out[r]);
+                if (l->minima) {
+                    out[r] = fmaf(m[s / 16][r], da * (float)asum, out[r]);
+                }
             }
         }
     }

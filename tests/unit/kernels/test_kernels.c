@@ -14,6 +14,8 @@
 
 #include <tsr/kernels/kernels.h>
 
+#include "blocks.h"
+
 static const struct tsr_kernels *table;
 
 static uint32_t state = 1;
@@ -23,12 +25,16 @@ static float uniform(void) /* -1 .. 1 */
     return (float)(state >> 8) / 8388608.0f - 1;
 }
 
-static const enum tsr_dtype dtype_of[TSR_FORMAT_COUNT] = {
-    [TSR_FORMAT_F32] = TSR_DTYPE_F32,   [TSR_FORMAT_F16] = TSR_DTYPE_F32,
-    [TSR_FORMAT_BF16] = TSR_DTYPE_F32,  [TSR_FORMAT_Q8_0] = TSR_DTYPE_F32,
-    [TSR_FORMAT_Q4_0] = TSR_DTYPE_Q4_0, [TSR_FORMAT_Q4_1] = TSR_DTYPE_Q4_1,
-    [TSR_FORMAT_Q6_K] = TSR_DTYPE_Q6_K,
-};
+/* A type that fits into a format as it is; f32 is converted. */
+static enum tsr_dtype dtype_of(enum tsr_format format)
+{
+    for (enum tsr_dtype t = TSR_DTYPE_Q4_0; t < TSR_DTYPE_COUNT; t++) {
+        if (tsr_format_info(format)->scale_inputs && tsr_format_exact(t) == format) {
+            return t;
+        }
+    }
+    return TSR_DTYPE_F32;
+}
 
 enum { ROWS_MAX = 33, PANELS = 7 };
 
@@ -40,7 +46,8 @@ struct matrix {
 
 static struct matrix random_matrix(enum tsr_format format, uint32_t cols)
 {
-    const struct tsr_dtype_info *info = tsr_dtype_info(dtype_of[format]);
+    enum tsr_dtype dtype = dtype_of(format);
+    const struct tsr_dtype_info *info = tsr_dtype_info(dtype);
     struct matrix m = {.cols = cols, .panel_bytes = tsr_panel_bytes(format, cols)};
     m.panels = aligned_alloc(64, (m.panel_bytes * PANELS + 4096 + 63) & ~(size_t)63);
     size_t row_bytes = (size_t)cols / info->block * info->block_bytes;
@@ -49,28 +56,12 @@ static struct matrix random_matrix(enum tsr_format format, uint32_t cols)
     for (int p = 0; p < PANELS; p++) {
         const void *at[16];
         for (int r = 0; r < 16; r++) {
-            uint8_t *row = rows + row_bytes * (size_t)r;
-            at[r] = row;
-            if (dtype_of[format] == TSR_DTYPE_F32) {
-                for (uint32_t k = 0; k < cols; k++) {
-                    float v = uniform() * 0.1f;
-                    memcpy(row + 4 * k, &v, 4);
-                }
-                continue;
-            }
-            for (size_t i = 0; i < row_bytes; i++) {
-                row[i] = (uint8_t)(state = state * 1664525u + 1013904223u, state >> 24);
-            }
-            for (size_t b = 0; b < row_bytes; b += info->block_bytes) {
-                uint16_t d = tsr_f32_to_f16(uniform() * 0.01f);
-                memcpy(row + b + (format == TSR_FORMAT_Q6_K ? 208 : 0), &d, 2);
-                if (format == TSR_FORMAT_Q4_1) {
-                    memcpy(row + b + 2, &d, 2);
-                }
-            }
+            at[r] = rows + row_bytes * (size_t)r;
+            blocks_random_row(dtype, rows + row_bytes * (size_t)r, cols,
+                              dtype == TSR_DTYPE_F32 ? 0.1f : 0.01f);
         }
-        assert_true(tsr_panel_pack(format, dtype_of[format], at, cols,
-                                   m.panels + m.panel_bytes * (size_t)p, scratch));
+        assert_true(
+            tsr_panel_pack(format, dtype, at, cols, m.panels + m.panel_bytes * (size_t)p, scratch));
     }
     free(rows);
     free(scratch);
@@ -100,9 +91,7 @@ static struct tsr_acts random_acts(uint32_t cols, void **memory)
     return acts;
 }
 
-static const uint32_t columns_block[] = {256, 512, 1280};
-static const uint32_t columns_32[] = {32, 64, 96, 576, 1536};
-static const uint32_t columns_any[] = {1, 7, 20, 33, 271, 576, 1009};
+static const uint32_t columns[] = {1, 7, 20, 33, 271, 1009, 32, 64, 96, 576, 256, 512, 1280, 1536};
 
 static void assert_close(const float *a, const float *b, uint32_t n, double tolerance)
 {
@@ -131,7 +120,7 @@ static void check_format(enum tsr_format format, uint32_t cols)
     _Alignas(64) float one[ROWS_MAX][PANELS][16], few[PANELS * 16], many[ROWS_MAX * 16], want[16];
     for (uint32_t r = 0; r < ROWS_MAX; r++) {
         table->row1[format](m.panels, PANELS, cols, &acts, r, one[r][0]);
-        for (uint32_t p = 0; p < PANELS; p++) {
+        for (uint32_t p = r % PANELS; p < PANELS; p += PANELS) { /* the references are slow */
             const uint8_t *panel = m.panels + m.panel_bytes * p;
             if (block) {
                 tsr_ref_rows_q16(format, panel, cols, &acts, r, want);
@@ -162,18 +151,10 @@ static void test_kernels_matmul_equals_reference(void **unused)
 {
     (void)unused;
     for (enum tsr_format format = 0; format < TSR_FORMAT_COUNT; format++) {
-        if (format == TSR_FORMAT_Q6_K) {
-            for (size_t i = 0; i < sizeof columns_block / sizeof *columns_block; i++) {
-                check_format(format, columns_block[i]);
-            }
-        } else if (dtype_of[format] == TSR_DTYPE_F32) {
-            for (size_t i = 0; i < sizeof columns_any / sizeof *columns_any; i++) {
-                check_format(format, columns_any[i]);
-            }
-        }
-        if (format != TSR_FORMAT_Q6_K) {
-            for (size_t i = 0; i < sizeof columns_32 / sizeof *columns_32; i++) {
-                check_format(format, columns_32[i]);
+        uint32_t block = tsr_dtype_info(dtype_of(format))->block;
+        for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
+            if (columns[i] % block == 0) {
+                check_format(format, columns[i]);
             }
         }
     }

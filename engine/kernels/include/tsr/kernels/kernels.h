@@ -3,8 +3,9 @@
  * The arithmetic of an output is fixed by instruction set and weight format, never by how many rows
  * are computed together: `row1` and `rows` of a table give the same bytes. Float formats accumulate
  * by ascending input in one f32 accumulator an output; block formats multiply 16-bit activations
- * exactly in integers within a scale's block, then acc = fma((float)isum, d_weight * d_activation,
- * acc) by ascending block (and for q4_1 acc = fma(m, ds, acc) after it). The `ref` table multiplies
+ * exactly in integers within a scale's inputs, then acc = fma((float)isum, d_weight * d_activation,
+ * acc) by ascending input (and with minima acc = fma(m, d_activation * (float)sum, acc) after it,
+ * `sum` that of the activations). The `ref` table multiplies
  * f32 activations by the exact f32 weights instead: it is what the others approximate.
  *
  * All functions are pure, thread-safe and allocate nothing. Buffers are 64-byte aligned. */
@@ -61,6 +62,26 @@ struct tsr_attend {
     const void *ctx;
     float *scratch; /* [n * (64 + head_dim rounded up to 16)] f32, aligned */
 };
+
+/* Does X(name, format) for every format. */
+#define TSR_FORMATS(X)                                                                             \
+    X(f32, TSR_FORMAT_F32)                                                                         \
+    X(f16, TSR_FORMAT_F16)                                                                         \
+    X(bf16, TSR_FORMAT_BF16)                                                                       \
+    TSR_BLOCK_FORMATS(X)
+#define TSR_BLOCK_FORMATS(X)                                                                       \
+    X(q8_0, TSR_FORMAT_Q8_0)                                                                       \
+    X(q4_0, TSR_FORMAT_Q4_0)                                                                       \
+    X(q4_1, TSR_FORMAT_Q4_1)                                                                       \
+    X(q5_0, TSR_FORMAT_Q5_0)                                                                       \
+    X(q5_1, TSR_FORMAT_Q5_1)                                                                       \
+    X(iq4_nl, TSR_FORMAT_IQ4_NL)                                                                   \
+    X(q2_k, TSR_FORMAT_Q2_K)                                                                       \
+    X(q3_k, TSR_FORMAT_Q3_K)                                                                       \
+    X(q4_k, TSR_FORMAT_Q4_K)                                                                       \
+    X(q5_k, TSR_FORMAT_Q5_K)                                                                       \
+    X(q6_k, TSR_FORMAT_Q6_K)                                                                       \
+    X(iq4_xs, TSR_FORMAT_IQ4_XS)
 
 struct tsr_kernels {
     const char *name;
