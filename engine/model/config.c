@@ -61,7 +61,6 @@ static const struct {
     {"eot_token_id",                                  "tokenizer.ggml.eot_token_id"},
     {"eom_token_id",                                  "tokenizer.ggml.eom_token_id"},
     {"name",                                          "general.name"},
-    {"split_count",                                   "split.count"},
 };
 /* clang-format on */
 enum { KEYS = sizeof keys / sizeof *keys };

@@ -2,6 +2,7 @@
 
 #include "json_priv.h"
 #include "map_priv.h"
+#include "split_priv.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -221,23 +222,17 @@ static int open_directory(struct tsr_source *source, const char *path, struct ts
 
 static int open_gguf(struct tsr_source *source, const char *path, struct tsr_err *err)
 {
-    uint32_t parts;
-    static const uint32_t one = 1;
     int rc = tsr_gguf_open(&source->gguf, path, err);
     if (rc < 0) {
         return rc;
     }
     source->tensors = tsr_gguf_tensors(source->gguf);
     source->file_bytes = tsr_gguf_bytes(source->gguf);
+    rc = tsr_split_open(source, path, err);
+    if (rc < 0) {
+        return rc;
+    }
     rc = tsr_config_from_gguf(&source->config, source->gguf, err);
-    if (rc == 0) {
-        rc = tsr_config_u32(source->config, "split_count", 0, UINT16_MAX, &one, &parts, err);
-    }
-    if (rc == 0 && parts > 1) {
-        rc =
-            tsr_err_set(err, -ENOTSUP,
-                        "is one of %u parts; join them with llama.cpp's gguf-split --merge", parts);
-    }
     if (rc < 0) {
         tsr_err_prefix(err, "%s", path);
     }
@@ -261,8 +256,11 @@ int tsr_source_open(struct tsr_source *source, const char *path, struct tsr_err 
 
 void tsr_source_drop(struct tsr_source *source)
 {
-    if (source->gguf) {
+    if (source->gguf && !source->n_parts) {
         tsr_gguf_drop_tensors(source->gguf);
+    }
+    for (size_t i = 0; i < source->n_parts; i++) {
+        tsr_gguf_drop_tensors(source->parts[i]);
     }
     for (size_t i = 0; i < source->n_files; i++) {
         tsr_safetensors_drop(source->files[i]);
@@ -273,7 +271,13 @@ void tsr_source_close(struct tsr_source *source)
 {
     tsr_config_close(source->config);
     tsr_config_close(source->generation);
-    tsr_gguf_close(source->gguf);
+    if (!source->n_parts) {
+        tsr_gguf_close(source->gguf);
+    }
+    for (size_t i = 0; i < source->n_parts; i++) {
+        tsr_gguf_close(source->parts[i]);
+    }
+    free(source->parts);
     for (size_t i = 0; i < source->n_files; i++) {
         tsr_safetensors_close(source->files[i]);
     }

@@ -593,7 +593,7 @@ static void test_model_refuses_ggufs(void **state)
         {"llama.attention.clamp_kqv", 8, -ENOTSUP, "attention.clamp_kqv is stated, which is not"},
         {"llama.vocab_size", 11, -EINVAL, "'token_embd.weight' is [10, 32]"},
         {"llama.attention.value_length", 8, -ENOTSUP, "values of 8"},
-        {"split.count", 2, -ENOTSUP, "one of 2 parts"},
+        {"split.count", 2, -EINVAL, "split.no is not 0 to 1"},
         {"tokenizer.ggml.eos_token_id", 10, -EINVAL, "beyond the vocabulary of 10"},
         {"llama.rope.scaling.type", 1, -EINVAL, "llama.rope.scaling.type is not a string"},
     };

@@ -9,23 +9,25 @@
 #include <tsr/model/tensors.h>
 #include <tsr/shm/err.h>
 
-enum { TSR_SOURCE_FILES_MAX = 1024 }; /* safetensors files of a directory */
+enum { TSR_SOURCE_FILES_MAX = 1024 }; /* safetensors files of a directory, parts of a GGUF */
 
 struct tsr_source {
     struct tsr_config *config;     /* config.json, or the GGUF's metadata */
     struct tsr_config *generation; /* generation_config.json; NULL where there is none */
-    struct tsr_gguf *gguf;         /* NULL for a directory */
+    struct tsr_gguf *gguf;         /* of several parts the first; NULL for a directory */
     struct tsr_tensors *tensors;   /* of all files, sealed */
     uint64_t file_bytes;           /* of the files that hold tensors */
 
     size_t n_files; /* the directory's safetensors files; 0 for a GGUF */
     struct tsr_safetensors **files;
-    struct tsr_tensors own; /* what `tensors` points to for a directory */
+    size_t n_parts; /* of a GGUF in several files, which then own source->gguf; else 0 */
+    struct tsr_gguf **parts;
+    struct tsr_tensors own; /* what `tensors` points to for a directory, and for several parts */
 };
 
-/* Opens path: a GGUF file, or a directory with config.json and model.safetensors or
- * model.safetensors.index.json and the files that it names. -ENOENT, -EINVAL, -ENOTSUP, -ENOMEM,
- * each with a sentence that begins with the file. */
+/* Opens path: a GGUF file or any part of one (NAME-00001-of-00003.gguf), or a directory with
+ * config.json and model.safetensors or model.safetensors.index.json and the files that it names.
+ * -ENOENT, -EINVAL, -ENOTSUP, -ENOMEM, each with a sentence that begins with the file. */
 int tsr_source_open(struct tsr_source *source, const char *path, struct tsr_err *err);
 
 /* Builds the program of the architecture that the configuration names; zero *program first,
