@@ -3,35 +3,51 @@
 #include <math.h>
 #include <string.h>
 
-/* 1 / the Euclidean length of a row of `cols` weights; as torch's normalize(), no length counts as
- * less than 1e-12. */
-static float unit_factor(enum tsr_dtype dtype, const void *row, uint32_t cols, float *scratch)
+/* 1 / the Euclidean length of a row of weights; as torch's normalize(), no length counts as less
+ * than 1e-12. */
+static float unit_factor(const struct tsr_tensor *t, uint64_t row, float *scratch)
 {
     double squares = 0;
-    tsr_dtype_to_f32(dtype, row, scratch, cols);
-    for (uint32_t i = 0; i < cols; i++) {
+    tsr_tensor_row(t, row, scratch);
+    for (uint64_t i = 0; i < t->dims[1]; i++) {
         squares += (double)scratch[i] * (double)scratch[i];
     }
     return (float)(1.0 / fmax(sqrt(squares), 1e-12));
 }
 
+/* A panel of a tensor whose scales are apart, by its values. */
+static void pack_scaled(const struct exec_matrix *m, const struct tsr_weight *w, uint64_t first,
+                        uint8_t *panel, float *scratch)
+{
+    const uint32_t padded = (m->cols + 31) / 32 * 32;
+    memset(panel, 0, m->panel_bytes);
+    for (uint32_t i = 0; i < TSR_PANEL_ROWS && first + i < w->rows; i++) {
+        tsr_tensor_row(w->tensor, tsr_weight_row(w, first + i), scratch);
+        memset(scratch + m->cols, 0, (padded - m->cols) * sizeof *scratch);
+        tsr_panel_put_row(m->format, scratch, m->cols, i, panel);
+    }
+}
+
 static void pack_panel(const struct exec_matrix *m, const struct tsr_weight *w, uint32_t panel,
                        float *scratch)
 {
-    const struct tsr_dtype_info *info = tsr_dtype_info(w->tensor->dtype);
-    size_t row_bytes = (size_t)(w->cols / info->block) * info->block_bytes;
+    const struct tsr_tensor *t = w->tensor;
+    const size_t row_bytes = (size_t)(t->bytes / t->dims[0]);
     const void *rows[TSR_PANEL_ROWS];
+    uint8_t *out = m->data + panel * m->panel_bytes;
     for (uint32_t i = 0; i < TSR_PANEL_ROWS; i++) {
         uint64_t r = (uint64_t)panel * TSR_PANEL_ROWS + i;
-        rows[i] = r < w->rows ? (const uint8_t *)w->tensor->data + tsr_weight_row(w, r) * row_bytes
-                              : NULL;
+        bool is_row = r < w->rows;
+        rows[i] = is_row ? (const uint8_t *)t->data + tsr_weight_row(w, r) * row_bytes : NULL;
         if (m->unit) {
-            m->factor[r] =
-                rows[i] ? unit_factor(w->tensor->dtype, rows[i], m->cols, scratch) : 0.0f;
+            m->factor[r] = is_row ? unit_factor(t, tsr_weight_row(w, r), scratch) : 0.0f;
         }
     }
-    tsr_panel_pack(m->format, w->tensor->dtype, rows, m->cols, m->data + panel * m->panel_bytes,
-                   scratch);
+    if (t->scales) {
+        pack_scaled(m, w, (uint64_t)panel * TSR_PANEL_ROWS, out, scratch);
+    } else {
+        tsr_panel_pack(m->format, t->dtype, rows, m->cols, out, scratch);
+    }
 }
 
 struct job {

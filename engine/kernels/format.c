@@ -209,23 +209,26 @@ static void quantize_block(const float *x, uint32_t r, uint8_t *block)
     pack_step(&tsr_layouts[TSR_FORMAT_Q8_0], &ints, 0, r, block);
 }
 
-static void convert_row(enum tsr_format format, const float *x, uint32_t cols_padded, uint32_t r,
-                        uint8_t *panel)
+void tsr_panel_put_row(enum tsr_format format, const float *x, uint32_t cols, uint32_t row,
+                       void *panel)
 {
-    for (uint32_t k = 0; k < cols_padded; k++) {
+    const uint32_t block = tsr_format_info(format)->block;
+    uint8_t *p = panel;
+    for (uint32_t k = 0; k < (cols + block - 1) / block * block; k++) {
         switch (format) {
         case TSR_FORMAT_F32:
-            memcpy(panel + (size_t)k * 64 + r * 4, &x[k], 4);
+            memcpy(p + (size_t)k * 64 + row * 4, &x[k], 4);
             break;
         case TSR_FORMAT_F16:
-            store_u16(panel + (size_t)k * 32 + r * 2, tsr_f32_to_f16(x[k]));
+            store_u16(p + (size_t)k * 32 + row * 2, tsr_f32_to_f16(x[k]));
             break;
         case TSR_FORMAT_BF16:
-            store_u16(panel + (size_t)(k / 2) * 64 + r * 4 + k % 2 * 2, tsr_f32_to_bf16(x[k]));
+            store_u16(p + (size_t)(k / 2) * 64 + row * 4 + k % 2 * 2, tsr_f32_to_bf16(x[k]));
             break;
-        default: /* q8_0 */
+        default:
+            assert(format == TSR_FORMAT_Q8_0);
             if (k % 32 == 0) {
-                quantize_block(x + k, r, panel + (size_t)(k / 32) * 544);
+                quantize_block(x + k, row, p + (size_t)(k / 32) * 544);
             }
         }
     }
@@ -251,7 +254,7 @@ bool tsr_panel_pack(enum tsr_format format, enum tsr_dtype dtype, const void *co
         } else {
             tsr_dtype_to_f32(dtype, rows[r], scratch, cols);
             memset(scratch + cols, 0, (padded - cols) * sizeof *scratch);
-            convert_row(format, scratch, padded, r, panel);
+            tsr_panel_put_row(format, scratch, cols, r, panel);
         }
     }
     return true;

@@ -2,6 +2,8 @@
 
 #include "build_priv.h"
 
+#include "fp8_priv.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,6 +38,10 @@ int tsr_source_build(const struct tsr_source *source, struct tsr_program *progra
     char known[256] = "";
     if (source->tensors->n == 0) {
         return tsr_err_set(err, -EINVAL, "holds metadata only, no tensors");
+    }
+    int rc = tsr_fp8_read(source->config, source->tensors, err);
+    if (rc < 0) {
+        return rc;
     }
     for (size_t i = 0; i < ARCHITECTURES; i++) {
         if (strcmp(architectures[i].name, name) == 0) {

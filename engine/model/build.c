@@ -49,11 +49,6 @@ void tsr_build_begin(struct tsr_builder *b)
              tsr_config_architecture(b->config));
     find_prefix(b);
     b->status = b->status < 0 ? b->status : tsr_config_hparams(b->config, &b->h, b->err);
-    if (b->status == 0 && tsr_config_has(b->config, "quantization_config")) {
-        b->status = tsr_err_set(b->err, -ENOTSUP,
-                                "quantization_config: a directory of weights that another tool "
-                                "has quantized is not supported; give the original or a GGUF");
-    }
     tsr_build_expect_bool(b, "is_causal", true);
     if (b->status < 0) {
         return;

@@ -151,6 +151,20 @@ bool tsr_program_turns_alike(const struct tsr_program *program, uint32_t a, uint
     return true;
 }
 
+void tsr_tensor_row(const struct tsr_tensor *t, uint64_t row, float *out)
+{
+    uint64_t cols = t->dims[1];
+    const uint8_t *data = (const uint8_t *)t->data + row * (t->bytes / t->dims[0]);
+    tsr_dtype_to_f32(t->dtype, data, out, cols);
+    if (t->scales) {
+        uint64_t blocks = (cols + t->scale_cols - 1) / t->scale_cols;
+        const float *scales = t->scales + row / t->scale_rows * blocks;
+        for (uint64_t i = 0; i < cols; i++) {
+            out[i] *= scales[i / t->scale_cols];
+        }
+    }
+}
+
 /* How many of the tensor's rows lie between a matrix's first and last, both included; UINT64_MAX
  * where its runs are not whole or overlap. */
 static uint64_t row_extent(const struct tsr_weight *w)

@@ -148,6 +148,7 @@ void tsr_tensors_fini(struct tsr_tensors *tensors)
 {
     for (size_t i = 0; i < tensors->n; i++) {
         free((void *)tensors->entries[i].tensor.name);
+        free((void *)tensors->entries[i].tensor.scales);
     }
     free(tensors->entries);
     *tensors = (struct tsr_tensors){0};

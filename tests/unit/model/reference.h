@@ -27,10 +27,7 @@ static void reference_row(const struct tsr_weight *w, uint64_t i, float *out)
     if (w->run) {
         i = i / w->run * w->stride + i % w->run;
     }
-    uint64_t row_bytes = w->tensor->bytes / w->tensor->dims[0];
-    tsr_dtype_to_f32(w->tensor->dtype,
-                     (const uint8_t *)w->tensor->data + (w->row_first + i) * row_bytes, out,
-                     w->cols);
+    tsr_tensor_row(w->tensor, w->row_first + i, out);
 }
 
 /* out[r * stride + i] = in[r] . W[i] + bias[i] */

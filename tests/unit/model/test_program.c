@@ -15,8 +15,9 @@
  * buffers 0 x [8], 1 normed [8], 2 qkv [16], 3 attn [8], 4 logits [10], 5 last [8]. */
 static const float ones[8] = {1, 1, 1, 1, 1, 1, 1, 1};
 static float data[10 * 8];
-static const struct tsr_tensor embedding = {"embedding", TSR_DTYPE_F32, 2, {10, 8}, data, 320};
-static const struct tsr_tensor square = {"square", TSR_DTYPE_F32, 2, {8, 8}, data, 256};
+static const struct tsr_tensor embedding = {"embedding", TSR_DTYPE_F32, 2, {10, 8}, data,
+                                            320,         NULL,          0, 0};
+static const struct tsr_tensor square = {"square", TSR_DTYPE_F32, 2, {8, 8}, data, 256, NULL, 0, 0};
 
 enum { W_EMBED, W_SQUARE };
 
@@ -169,10 +170,12 @@ static void test_program_refuses_attention(void **state)
 static void test_program_refuses_weights(void **state)
 {
     (void)state;
-    static const struct tsr_tensor vector = {"vector", TSR_DTYPE_F32, 1, {8}, data, 32};
-    static const struct tsr_tensor unknown = {"unknown", TSR_DTYPE_COUNT, 2, {8, 8}, data, 256};
-    static const struct tsr_tensor part = {"part", TSR_DTYPE_Q4_0, 2, {8, 48}, data, 216};
-    static const struct tsr_tensor odd = {"odd", TSR_DTYPE_F32, 2, {8, 8}, data, 255};
+    static const struct tsr_tensor vector = {"vector", TSR_DTYPE_F32, 1, {8}, data, 32, NULL, 0, 0};
+    static const struct tsr_tensor unknown = {
+        "unknown", TSR_DTYPE_COUNT, 2, {8, 8}, data, 256, NULL, 0, 0};
+    static const struct tsr_tensor part = {"part", TSR_DTYPE_Q4_0, 2, {8, 48}, data,
+                                           216,    NULL,           0, 0};
+    static const struct tsr_tensor odd = {"odd", TSR_DTYPE_F32, 2, {8, 8}, data, 255, NULL, 0, 0};
     static const struct tsr_weight cases[] = {
         {.tensor = &vector, .rows = 8, .cols = 1},
         {.tensor = &unknown, .rows = 8, .cols = 8},

@@ -82,6 +82,11 @@ static inline size_t tsr_panel_bytes(enum tsr_format format, uint32_t cols)
 bool tsr_panel_pack(enum tsr_format format, enum tsr_dtype dtype, const void *const rows[16],
                     uint32_t cols, void *panel, float *scratch);
 
+/* Writes the values x [cols rounded up to the block, zeros beyond cols] into lane `row` of a panel
+ * that was zero: as tsr_panel_pack() converts. format is f32, f16, bf16 or q8_0. */
+void tsr_panel_put_row(enum tsr_format format, const float *x, uint32_t cols, uint32_t row,
+                       void *panel);
+
 /* The exact values of inputs [k0, k0 + n) of a panel's 16 rows: out [n][16] f32. k0 and n are
  * multiples of the block. */
 void tsr_panel_to_f32(enum tsr_format format, const void *panel, uint32_t k0, uint32_t n,

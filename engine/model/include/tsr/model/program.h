@@ -29,7 +29,14 @@ struct tsr_tensor {
     uint64_t dims[4]; /* row-major, outermost first: a matrix is [rows (outputs), cols (inputs)] */
     const void *data;
     uint64_t bytes;
+    /* Factors of blocks of [scale_rows, scale_cols] elements, row-major, the last ones cut off;
+     * NULL: none. Live as long as the tensor. */
+    const float *scales;
+    uint32_t scale_rows, scale_cols;
 };
+
+/* The values of row `row` of a tensor of two dimensions, its scales applied: out [dims[1]]. */
+void tsr_tensor_row(const struct tsr_tensor *tensor, uint64_t row, float *out);
 
 /* The order of a matrix's rows in the file against the order that the program means. */
 enum tsr_row_order {
