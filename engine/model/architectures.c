@@ -10,18 +10,28 @@
 
 /* Every architecture: the name that config.json's model_type and GGUF's general.architecture give
  * it. */
+/* clang-format off */
 static const struct {
     const char *name;
     int (*build)(struct tsr_builder *b);
 } architectures[] = {
-    {"baichuan", tsr_build_baichuan}, {"gemma2", tsr_build_gemma2},
-    {"gemma3", tsr_build_gemma3},     {"gemma3_text", tsr_build_gemma3},
-    {"granite", tsr_build_granite},   {"internlm2", tsr_build_internlm2},
-    {"llama", tsr_build_llama},       {"mistral", tsr_build_mistral},
-    {"olmo2", tsr_build_olmo2},       {"phi3", tsr_build_phi3},
-    {"qwen2", tsr_build_qwen2},       {"qwen3", tsr_build_qwen3},
+    {"baichuan", tsr_build_baichuan},
+    {"gemma", tsr_build_gemma},
+    {"gemma2", tsr_build_gemma2},
+    {"gemma3", tsr_build_gemma3},
+    {"gemma3_text", tsr_build_gemma3},
+    {"granite", tsr_build_granite},
+    {"internlm2", tsr_build_internlm2},
+    {"llama", tsr_build_llama},
+    {"mistral", tsr_build_mistral},
+    {"mistral3", tsr_build_mistral},
+    {"olmo2", tsr_build_olmo2},
+    {"phi3", tsr_build_phi3},
+    {"qwen2", tsr_build_qwen2},
+    {"qwen3", tsr_build_qwen3},
     {"smollm3", tsr_build_smollm3},
 };
+/* clang-format on */
 enum { ARCHITECTURES = sizeof architectures / sizeof *architectures };
 
 int tsr_source_build(const struct tsr_source *source, struct tsr_program *program,

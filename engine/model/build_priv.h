@@ -208,6 +208,7 @@ int tsr_build_end(struct tsr_builder *b, const struct tsr_build_head *how);
 
 /* The builders: program empty, config and tensors set. 0, -EINVAL, -ENOTSUP, -ENOMEM. */
 int tsr_build_baichuan(struct tsr_builder *b);
+int tsr_build_gemma(struct tsr_builder *b);
 int tsr_build_gemma2(struct tsr_builder *b);
 int tsr_build_gemma3(struct tsr_builder *b);
 int tsr_build_granite(struct tsr_builder *b);

@@ -1,11 +1,12 @@
 #include "build_priv.h"
 
 #include <math.h>
+#include <string.h>
 
-/* Gemma 2 and 3: scaled embeddings, norms by 1 + w before a block and on what it adds, GELU, layers
- * with a window between full ones. Reference: transformers, models/gemma2/modeling_gemma2.py and
- * models/gemma3/modeling_gemma3.py. llama.cpp's converter adds the 1 and keeps the order of rows.
- */
+/* Gemma: Llama's shape with scaled embeddings, norms by 1 + w, and GELU. Gemma 2 and 3 also norm
+ * what a block adds, and have layers with a window between full ones. Reference: transformers,
+ * models/gemma/modeling_gemma.py and so on. llama.cpp's converter adds the 1 and keeps the order of
+ * rows. */
 
 /* What a config.json may leave out: the values of Gemma2Config and Gemma3TextConfig. */
 static const struct tsr_hparams common = {.hidden = 2304,
@@ -24,13 +25,9 @@ struct gemma {
     float scale, logit_cap;
 };
 
-static void begin(struct tsr_builder *b, uint32_t vocab, uint32_t context)
+static void begin(struct tsr_builder *b)
 {
-    b->h = common;
-    b->h.vocab = vocab;
-    b->h.context = context;
     b->tied = true;
-    b->post_norm = true;
     b->norm_offset = b->gguf ? 0.0f : 1.0f;
     tsr_build_begin(b);
     tsr_build_expect_string(b, "hidden_activation", "gelu_pytorch_tanh");
@@ -96,10 +93,33 @@ static void layers(struct tsr_builder *b, const struct gemma *g,
     }
 }
 
+int tsr_build_gemma(struct tsr_builder *b)
+{
+    bool stated;
+    const char *act = "gelu"; /* of early files; it means the other, for transformers too */
+    b->h = (struct tsr_hparams){.head_dim = 256, .eps = 1e-6f}; /* GemmaConfig's */
+    begin(b);
+    const struct gemma g = {.slides = tsr_build_layer_types(b, &stated)};
+    if (b->status == 0) {
+        b->status = tsr_config_string(b->config, "hidden_act", act, &act, b->err);
+    }
+    if (b->status == 0 && strcmp(act, "gelu") != 0) {
+        tsr_build_expect_string(b, "hidden_act", "gelu_pytorch_tanh");
+    }
+    struct tsr_build_attention attention = {0};
+    const uint32_t rope = tsr_build_rope(b, &(struct tsr_build_rope){.theta = 10000.0});
+    layers(b, &g, &attention, (const uint32_t[]){rope, rope});
+    return tsr_build_end(b, &(struct tsr_build_head){0});
+}
+
 int tsr_build_gemma2(struct tsr_builder *b)
 {
     enum { LAYERS_27B = 46 };
-    begin(b, VOCAB_2, CONTEXT_2);
+    b->post_norm = true;
+    b->h = common;
+    b->h.vocab = VOCAB_2;
+    b->h.context = CONTEXT_2;
+    begin(b);
     const struct gemma g = {.slides = sliding_layers(b, PATTERN_2),
                             .window = window(b),
                             .scale = attention_scale(b, LAYERS_27B),
@@ -115,11 +135,17 @@ int tsr_build_gemma3(struct tsr_builder *b)
 {
     enum { LAYERS_27B = 62 };
     b->has_images = tsr_config_has(b->config, "text_config");
-    begin(b, VOCAB_3, CONTEXT_3);
-    struct gemma g = {.slides = sliding_layers(b, PATTERN_3),
-                      .window = window(b),
-                      .scale = attention_scale(b, LAYERS_27B),
-                      .logit_cap = tsr_build_cap(b, "final_logit_softcapping", 0.0)};
+    b->post_norm = true;
+    b->h = common;
+    b->h.vocab = VOCAB_3;
+    b->h.context = CONTEXT_3;
+    begin(b);
+    /* a GGUF without a window has no layer that slides */
+    const bool slides = !b->gguf || tsr_config_has(b->config, "sliding_window");
+    const struct gemma g = {.slides = sliding_layers(b, slides ? PATTERN_3 : 1),
+                            .window = window(b),
+                            .scale = attention_scale(b, LAYERS_27B),
+                            .logit_cap = tsr_build_cap(b, "final_logit_softcapping", 0.0)};
     struct tsr_build_attention attention = {.qk_norm = TSR_QK_NORM_HEAD};
     const struct tsr_build_rope full = {.theta = 1000000.0, .layer_type = "full_attention"};
     const struct tsr_build_rope sliding = {.theta = 10000.0,

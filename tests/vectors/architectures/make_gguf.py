@@ -22,7 +22,7 @@ TYPES = {"float32": gguf.LlamaFileType.ALL_F32, "float16": gguf.LlamaFileType.MO
 # truncate, Gemma's query_pre_attn_scalar and pattern, which layers of SmolLM3 turn, ALiBi but for 40 layers,
 # Baichuan 2's normalised head.
 NAMES = ["mistral-nemo", "qwen1.5-mha", "qwen3-yarn", "yi", "llama-biases", "llama-linear", "phi3-longrope-short",
-         "phi3-longrope-long", "gemma2-head-scale", "gemma3-every-6", "olmo2", "granite", "smollm3-every-4",
+         "phi3-longrope-long", "gemma", "gemma2-head-scale", "gemma3-every-6", "olmo2", "granite", "smollm3-every-4",
          "internlm2", "baichuan-7b", "baichuan-13b-40"]
 
 
