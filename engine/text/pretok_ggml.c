@@ -9,6 +9,10 @@
 #define WORD        "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+"
 #define MARKS       " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
 #define SPACES      "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+/* Llama 3's for jais-2: runs of spaces in powers of two. */
+#define SPACES2                                                                                    \
+    "\\s*[\\r\\n]+|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)|\\s{32}(?!\\S)"  \
+    "|\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s{1}"
 #define UPPER       "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
 #define LOWER       "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
 #define CAMEL_LOWER "[^\\r\\n\\p{L}\\p{N}]?" UPPER "*" LOWER "+"
@@ -30,6 +34,22 @@ static const char BLOOM[] =
 static const char BAILING[] = "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| "
                               "?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+";
 static const char SEED[] = CONTRACTION "|" WORD "|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|" SPACES;
+static const char JAIS2[] = CONTRACTION "|" WORD "|\\p{N}{1,3}|" MARKS "|" SPACES2;
+static const char MINICPM5[] = CONTRACTION "|" WORD "|\\p{N}+|" MARKS "|" SPACES;
+static const char UFAKZEKA[] = WORD "|\\p{N}|" MARKS "|" SPACES;
+static const char YOUTU[] = CAMEL_LOWER CONTRACTION
+    "?|" CAMEL_UPPER CONTRACTION "?|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" SPACES;
+static const char YOUTU_CJK[] =
+    "[\\x{AC00}-\\x{D7A3}\\x{3131}-\\x{318E}]+"
+    "|[\\x{FF01}\\x{2026}\\x{201C}\\x{201D}\\x{2018}\\x{2019}\\x{2014}\\x{FF1A}\\x{FF1B}\\x{FF0C}"
+    "\\x{3001}-\\x{303F}\\x{FE30}-\\x{FE4F}]+"
+    "|[\\x{3105}-\\x{312F}]+|[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+";
+static const char EXAONE_MOE[] =
+    CONTRACTION "|[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}"
+                "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+";
+static const char SPARK[] = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+"
+                            "|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
+                            "| ?[\\p{P}\\p{S}]+|[\\r\\n]|\\s+(?!\\S)|\\s+";
 static const char DEEPSEEK3[] = "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+"
                                 "|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
                                 "| ?[\\p{P}\\p{S}]+[\\r\\n]*|" SPACES;
@@ -85,6 +105,21 @@ static const char *const P_BLOOM[] = {BLOOM, NULL};
 static const char *const P_VIKING[] = {BLOOM, "\\p{N}", NULL};
 static const char *const P_BAILING[] = {BAILING, NULL};
 static const char *const P_SEED[] = {SEED, NULL};
+static const char *const P_JAIS2[] = {JAIS2, NULL};
+static const char *const P_MINICPM5[] = {"\\p{N}{1,3}", MINICPM5, NULL};
+static const char *const P_UFAKZEKA[] = {UFAKZEKA, NULL};
+static const char *const P_YOUTU[] = {YOUTU_CJK, YOUTU, NULL};
+static const char *const P_EXAONE_MOE[] = {EXAONE_MOE, NULL};
+static const char *const P_SPARK[] = {"\\p{N}{1,3}", CJK_KANA, SPARK, "\\p{N}", NULL};
+static const char *const P_TINY_AYA[] = {"\\d{1,3}(?=(?:\\d{3})*\\b)", GPT4O, NULL};
+static const char *const P_LAGUNA[] = {"[^\\n]+|[\\n]+", QWEN2, NULL};
+static const char *const P_CHAMELEON[] = {"<sentinel:[0-9]+>",
+                                          "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z",
+                                          "([\\t\\n]|    |  )",
+                                          "\\p{N}",
+                                          "[\\p{P}!-/:-@\\[-`{-~]",
+                                          tsr_pretok_gpt2,
+                                          NULL};
 static const char *const P_SUPERBPE[] = {"\\p{N}+", "(?=(\\d{3})+(?!\\d))", NULL};
 
 /* clang-format off */
@@ -143,6 +178,27 @@ static const struct tsr_pretok_ggml TABLE[] = {
     {"bailingmoe2",      P_BAILING,        false, false},
     {"seed-coder",       P_SEED,           false, false},
     {"superbpe",         P_SUPERBPE,       false, false},
+    {"jina-v5-nano",     P_LLAMA3,         true,  true},
+    {"chatglm-bpe",      P_LLAMA3,         false, false},
+    {"kormo",            P_QWEN2,          false, false},
+    {"f2llmv2",          P_QWEN2,          false, false},
+    {"solar-open",       P_QWEN2,          false, false},
+    {"kanana2",          P_GPT4O,          false, false},
+    {"talkie",           P_GPT4O,          false, false},
+    {"llada-moe",        P_BAILING,        false, false},
+    {"hy_v4",            P_DEEPSEEK3,      false, false},
+    {"joyai-llm",        P_DEEPSEEK3,      false, false},
+    {"mellum2",          P_DIGITS_GPT2,    false, false},
+    {"jais-2",           P_JAIS2,          false, false},
+    {"minicpm5",         P_MINICPM5,       true,  false},
+    {"ufakzeka",         P_UFAKZEKA,       false, false},
+    {"youtu",            P_YOUTU,          true,  false},
+    {"exaone-moe",       P_EXAONE_MOE,     false, false},
+    {"spark2_5",         P_SPARK,          false, false},
+    {"tiny_aya",         P_TINY_AYA,       false, false},
+    {"cohere2moe",       P_TINY_AYA,       false, false},
+    {"laguna",           P_LAGUNA,         false, false},
+    {"chameleon",        P_CHAMELEON,      false, true},
 };
 /* clang-format on */
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <tsr/model/gguf.h>
 #include <tsr/shm/log.h>
@@ -274,6 +275,20 @@ static int fill_pieces(const struct tsr_gguf_array *tokens, const struct tsr_ggu
     return 0;
 }
 
+/* A GGUF does not say which marks take the white space behind them. Phi-3's do; as llama.cpp does,
+ * the model is known by its name. */
+static bool is_phi3(const struct tsr_gguf *gguf)
+{
+    struct tsr_gguf_string name;
+    if (!tsr_gguf_string(gguf, "general.name", &name))
+        return false;
+    for (size_t i = 0; i + 4 <= name.size; i++)
+        if (strncasecmp(name.data + i, "phi3", 4) == 0 ||
+            (i + 5 <= name.size && strncasecmp(name.data + i, "phi-3", 5) == 0))
+            return true;
+    return false;
+}
+
 static int read_pieces(struct tsr_tokenizer *tokenizer, const struct tsr_gguf *gguf, bool unigram,
                        struct tsr_err *err)
 {
@@ -306,6 +321,7 @@ static int read_pieces(struct tsr_tokenizer *tokenizer, const struct tsr_gguf *g
                                 .score = score,
                                 .type = type,
                                 .unigram = unigram,
+                                .rstrip = is_phi3(gguf),
                                 .user_in_text = true,
                                 .unk = unk};
     for (uint32_t id = 0; rc == 0 && pieces.unk == TSR_TOKEN_NONE && id < n; id++)

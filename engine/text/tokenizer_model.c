@@ -199,6 +199,16 @@ static int set_vocab(struct tsr_tokenizer *tokenizer, const struct tsr_pieces *p
     return rc;
 }
 
+/* The marks of Phi-3's tokenizer.json that do not take the white space behind them. */
+static bool keeps_space(const char *text, size_t len)
+{
+    static const char *const names[] = {"<unk>", "<s>", "<|endoftext|>"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strlen(names[i]) == len && memcmp(names[i], text, len) == 0)
+            return true;
+    return false;
+}
+
 /* Control tokens are found where the text is trusted; user-defined ones anywhere. */
 static int add_marks(struct tsr_tokenizer *tokenizer, const struct tsr_pieces *pieces,
                      struct tsr_err *err)
@@ -215,6 +225,7 @@ static int add_marks(struct tsr_tokenizer *tokenizer, const struct tsr_pieces *p
             !tsr_vocab_looks_like_mark(pieces->text[id], pieces->len[id]))
             continue;
         struct tsr_added_token token = {.id = id};
+        token.rstrip = pieces->rstrip && !keeps_space(pieces->text[id], pieces->len[id]);
         rc = tsr_tokenizer_add_token(tokenizer, token,
                                      user && !pieces->user_in_text ? TSR_ADDED_IN_MODEL_TEXT
                                                                    : TSR_ADDED_IN_TEXT,

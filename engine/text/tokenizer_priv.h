@@ -83,6 +83,7 @@ struct tsr_pieces {
     const uint8_t *type; /* enum tsr_piece_type */
     bool unigram;        /* else BPE */
     bool exact;          /* sums as SentencePiece rounds them, not in double precision */
+    bool rstrip;         /* marks take the white space behind them, as Phi-3's do */
     bool user_in_text;   /* user-defined pieces are added tokens, not symbols of the model */
     uint32_t unk;
     const struct json_t *added; /* further tokens, or NULL */
