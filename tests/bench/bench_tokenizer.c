@@ -2,9 +2,11 @@
  *
  *   bench_tokenizer [MODEL [TEXT]] [--quick]
  *
- * MODEL: a GGUF file or a directory with tokenizer.json; by default the 128k vocabulary llama-bpe
+ * MODEL: a GGUF file or a directory with a tokenizer; by default the 128k vocabulary llama-bpe
  * among the outside vectors (TESSERA_CONFORMANCE or ../shared/conformance). TEXT: a file; by
  * default the licences that every Debian has (English, about 350 KiB). One thread, its CPU time.
+ * Beside it, unless --quick, the same text by the Python package `tokenizers`, where TESSERA_PYTHON
+ * or python3 can import it (peer_tokenizer.py). The limit for English: 10 MB/s at least.
  * Cold: a scratch that has seen no text, each word pays for its first time; warm: the second pass
  * over the same text. */
 #include <dirent.h>
@@ -13,7 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <tsr/model/gguf.h>
 #include <tsr/text/tokenizer.h>
@@ -96,6 +100,28 @@ static void run(const char *what, size_t len, int repeats)
            mb / cold[repeats / 2], mb / warm[repeats / 2], warm[repeats / 2] * 1e3);
 }
 
+/* The package's line for the first len bytes of text. */
+static void run_peer(const char *model, size_t len)
+{
+    const char *python = getenv("TESSERA_PYTHON"), *source = getenv("TESSERA_SOURCE");
+    char path[] = "/tmp/bench_tokenizer_XXXXXX", command[9000];
+    int fd = mkstemp(path);
+    if (fd < 0)
+        return;
+    bool written = write(fd, text, len) == (ssize_t)len;
+    close(fd);
+    snprintf(command, sizeof(command), "'%s' '%s/tests/bench/peer_tokenizer.py' '%s' '%s'",
+             python ? python : "python3", source ? source : ".", model, path);
+    fflush(stdout);
+    int status = written ? system(command) : -1;
+    if (status != 0)
+        printf("%-24s %s\n", "English, tokenizers",
+               WIFEXITED(status) && WEXITSTATUS(status) == 77
+                   ? "skipped: the package is missing, or this model is not for it"
+                   : "failed");
+    unlink(path);
+}
+
 static void open_model(const char *model)
 {
     struct tsr_err err;
@@ -147,7 +173,9 @@ int main(int argc, char **argv)
     size_t length = quick ? LONG / 16 : LONG;
     if (n)
         run("English", n, quick ? 1 : 9);
-    else
+    if (n && !quick)
+        run_peer(model, n);
+    if (n == 0)
         printf("no text: give a file as second argument\n");
     memset(text, ' ', length);
     run("spaces", length, quick ? 1 : 3);
