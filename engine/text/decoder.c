@@ -109,14 +109,16 @@ static int run_step(const struct tsr_decoder_step *step, struct tsr_regex_scratc
                     const struct buffer *in, struct buffer *out)
 {
     out->len = 0;
-    if (step->kind == TSR_DECODE_REPLACE)
-        return replace(step, regex, in, out);
-    if (step->kind == TSR_DECODE_STRIP)
-        return strip(step, in, out);
     if (step->kind == TSR_DECODE_PREPEND) {
         int rc = put(out, step->to, step->to_len);
         return rc < 0 ? rc : put(out, in->text, in->len);
     }
+    if (in->len == 0)
+        return 0;
+    if (step->kind == TSR_DECODE_REPLACE)
+        return replace(step, regex, in, out);
+    if (step->kind == TSR_DECODE_STRIP)
+        return strip(step, in, out);
     int byte = tsr_vocab_fallback_byte(in->text, in->len);
     char text = (char)byte;
     return byte < 0 ? put(out, in->text, in->len) : put(out, &text, 1);

@@ -126,15 +126,17 @@ static int prepend(const struct job *job)
 static int replace_literal(const struct job *job)
 {
     const struct tsr_normalizer_step *step = job->step;
-    size_t at = job->begin;
-    for (const char *found; at < job->end; at = (size_t)(found - job->text) + step->pattern_len) {
-        found = memmem(job->text + at, job->end - at, step->pattern, step->pattern_len);
+    size_t at = job->begin, n = step->pattern_len;
+    for (const char *found; at < job->end; at = (size_t)(found - job->text) + n) {
+        const char *text = job->text + at;
+        found = n <= 4 ? tsr_text_find(text, job->end - at, step->pattern, n)
+                       : memmem(text, job->end - at, step->pattern, n);
         if (!found)
             break;
         size_t begin = (size_t)(found - job->text);
         int rc = copy(job, at, begin);
         if (rc == 0)
-            rc = replace(job, begin, begin + step->pattern_len, step->text, step->text_len);
+            rc = replace(job, begin, begin + n, step->text, step->text_len);
         if (rc < 0)
             return rc;
     }

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "pretok_priv.h"
-#include "utf8_priv.h"
+#include "text_priv.h"
 
 static struct tsr_pretok_stage *add_stage(struct tsr_pretok *pretok, enum tsr_pretok_kind kind,
                                           struct tsr_err *err)
@@ -238,7 +238,7 @@ static int run_metaspace(const struct run *run, unsigned i, const char *text, si
         return run_stage(run, i + 1, piece, n, first);
     for (size_t at = 0, end; at < n; at = end) {
         size_t own = n - at >= space && memcmp(piece + at, stage->space, space) == 0 ? space : 0;
-        const char *next = memmem(piece + at + own, n - at - own, stage->space, space);
+        const char *next = tsr_text_find(piece + at + own, n - at - own, stage->space, space);
         end = next ? (size_t)(next - piece) : n;
         int rc = run_stage(run, i + 1, piece + at, end - at, first && at == 0);
         if (rc < 0)

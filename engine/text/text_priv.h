@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "utf8_priv.h"
 
@@ -47,6 +48,18 @@ static inline unsigned tsr_text_put(uint32_t c, char *out)
         return 1;
     }
     return tsr_utf8_put(c, out);
+}
+
+/* The first place of the bytes c[n], n <= 4, in text[len], or NULL. */
+static inline const char *tsr_text_find(const char *text, size_t len, const char *c, size_t n)
+{
+    const char *end = text + len, *at = text;
+    while ((size_t)(end - at) >= n && (at = memchr(at, c[0], (size_t)(end - at) - n + 1))) {
+        if (memcmp(at, c, n) == 0)
+            return at;
+        at++;
+    }
+    return NULL;
 }
 
 /* Number of characters. */
