@@ -175,9 +175,9 @@ static int add_cuts(struct tsr_bpe *bpe, uint32_t id, uint32_t rank, struct tsr_
     return 0;
 }
 
-int tsr_bpe_add_scores(struct tsr_bpe *bpe, const float *scores, struct tsr_err *err)
+int tsr_bpe_add_scores(struct tsr_bpe *bpe, const float *scores, uint32_t n, struct tsr_err *err)
 {
-    uint32_t n = bpe->hash->n_tokens, rank = 0;
+    uint32_t rank = 0;
     struct scored *order = malloc(sizeof(*order) * n);
     if (!order)
         return tsr_err_set(err, -ENOMEM, "no memory for %u scores", n);

@@ -70,8 +70,9 @@ int tsr_bpe_init_by_char(struct tsr_bpe *bpe, const struct tsr_vocab *vocab,
                          const struct tsr_vocab_hash *hash, uint32_t n_merges, struct tsr_err *err);
 
 /* Adds all merges of a SentencePiece vocabulary: two tokens become the token of their joined text,
- * the one of highest score first. scores: [number of tokens]. -EINVAL: a score is not finite. */
-int tsr_bpe_add_scores(struct tsr_bpe *bpe, const float *scores, struct tsr_err *err);
+ * the one of highest score first. scores: [n], of the first n tokens. -EINVAL: a score is not
+ * finite. */
+int tsr_bpe_add_scores(struct tsr_bpe *bpe, const float *scores, uint32_t n, struct tsr_err *err);
 
 /* Last: merges into a guarded token are taken out, so that no text becomes one. 0 or -ENOMEM. */
 int tsr_bpe_finish(struct tsr_bpe *bpe);

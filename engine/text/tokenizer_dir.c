@@ -146,14 +146,9 @@ static const json_t *template_of(const json_t *config)
     return value;
 }
 
-static int read_template(struct tsr_tokenizer *tokenizer, const char *path, const json_t *config,
+static int copy_template(struct tsr_tokenizer *tokenizer, const char *path, const json_t *text,
                          struct tsr_err *err)
 {
-    size_t len;
-    int rc = read_file(path, "chat_template.jinja", &tokenizer->chat_template, &len, err);
-    if (rc != -ENOENT)
-        return rc;
-    const json_t *text = template_of(config);
     if (!json_is_string(text))
         return 0;
     tokenizer->chat_template = strndup(json_string_value(text), json_string_length(text));
@@ -161,6 +156,22 @@ static int read_template(struct tsr_tokenizer *tokenizer, const char *path, cons
         return tsr_err_set(err, -ENOMEM, "%s: no memory for a chat template of %zu bytes", path,
                            json_string_length(text));
     return 0;
+}
+
+/* chat_template.jinja, chat_template.json (as processors write it), or part of the config. */
+static int read_template(struct tsr_tokenizer *tokenizer, const char *path, const json_t *config,
+                         struct tsr_err *err)
+{
+    size_t len;
+    json_t *own;
+    int rc = read_file(path, "chat_template.jinja", &tokenizer->chat_template, &len, err);
+    if (rc != -ENOENT)
+        return rc;
+    rc = read_json(path, "chat_template.json", &own, err);
+    if (rc == 0)
+        rc = copy_template(tokenizer, path, template_of(own ? own : config), err);
+    json_decref(own);
+    return rc;
 }
 
 /* The JSON files, each NULL where it does not exist. */

@@ -262,7 +262,7 @@ static int set_bpe(struct tsr_tokenizer *tokenizer, const struct tsr_pieces *pie
     find_bytes(pieces, bpe->fallback_id);
     bpe->unk = pieces->unk;
     bpe->fuse_unk = true;
-    return pieces->score ? tsr_bpe_add_scores(bpe, pieces->score, err) : 0;
+    return pieces->score ? tsr_bpe_add_scores(bpe, pieces->score, pieces->n, err) : 0;
 }
 
 /* User-defined symbols score so much that they are always taken; in SentencePiece more the longer

@@ -24,9 +24,9 @@ enum {
 /* Loads the tokenizer of a model: from gguf's metadata where gguf is not NULL (path then only names
  * the file in errors), else from the directory path (tokenizer.json, and only where there is none
  * tokenizer.model; tokenizer_config.json, special_tokens_map.json, added_tokens.json,
- * generation_config.json, config.json and chat_template.jinja where present). gguf may be closed
- * afterwards. Errors: -ENOENT, -EINVAL (broken), -ENOTSUP (sound, but a kind that is not
- * supported), -ENOMEM; each a sentence that names file, key and numbers. */
+ * generation_config.json, config.json, chat_template.jinja and chat_template.json where present).
+ * gguf may be closed afterwards. Errors: -ENOENT, -EINVAL (broken), -ENOTSUP (sound, but a kind
+ * that is not supported), -ENOMEM; each a sentence that names file, key and numbers. */
 int tsr_tokenizer_open(struct tsr_tokenizer **out, const char *path, const struct tsr_gguf *gguf,
                        struct tsr_err *err);
 
