@@ -11,7 +11,7 @@ static size_t up64(size_t bytes)
 size_t tsr_acts_bytes(uint32_t rows, uint32_t cols)
 {
     size_t n = (size_t)rows * cols;
-    return up64(n * 4) + 2 * up64(n * 2) + 3 * up64(n / 32 * 4) + up64(n / 16 * 4);
+    return up64(n * 4) + 2 * up64(n * 2) + 2 * up64(n / 32 * 4) + up64(n / 16 * 4);
 }
 
 void tsr_acts_init(struct tsr_acts *acts, void *memory, uint32_t rows, uint32_t cols)
@@ -26,8 +26,6 @@ void tsr_acts_init(struct tsr_acts *acts, void *memory, uint32_t rows, uint32_t 
     acts->q = (int16_t *)p;
     p += up64(n * 2);
     acts->d = (float *)p;
-    p += up64(n / 32 * 4);
-    acts->ds = (float *)p;
     p += up64(n / 32 * 4);
     acts->sum32 = (int32_t *)p;
     p += up64(n / 32 * 4);

@@ -74,7 +74,6 @@ TSR_INLINE void quantize_block(const float *x, struct tsr_acts *acts, size_t at)
     acts->sum16[2 * at] = sums[0];
     acts->sum16[2 * at + 1] = sums[1];
     acts->sum32[at] = sums[0] + sums[1];
-    acts->ds[at] = d * (float)(sums[0] + sums[1]);
 }
 
 void tsr_avx2_quantize(const float *x, uint32_t count, struct tsr_acts *acts, uint32_t row)

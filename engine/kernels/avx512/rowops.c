@@ -55,7 +55,6 @@ void tsr_avx512_quantize(const float *x, uint32_t count, struct tsr_acts *acts, 
         acts->sum16[2 * at] = first;
         acts->sum16[2 * at + 1] = second;
         acts->sum32[at] = first + second;
-        acts->ds[at] = d * (float)(first + second);
     }
 }
 

@@ -42,7 +42,6 @@ static void ref_quantize(const float *x, uint32_t count, struct tsr_acts *acts, 
         acts->sum16[2 * at] = sums[0];
         acts->sum16[2 * at + 1] = sums[1];
         acts->sum32[at] = sums[0] + sums[1];
-        acts->ds[at] = d * (float)(sums[0] + sums[1]);
     }
 }
 

@@ -33,7 +33,6 @@ struct tsr_acts {
     uint16_t *bf;   /* [rows, cols] bf16: what `to_bf16` of a table made of f32 */
     int16_t *q;     /* [rows, cols]: x ~ d * q, |q| <= TSR_ACT_MAX */
     float *d;       /* [rows, cols / 32] */
-    float *ds;      /* [rows, cols / 32]: d * (sum of the block's q) */
     int32_t *sum16; /* [rows, cols / 16]: sum of q over 16 inputs */
     int32_t *sum32; /* [rows, cols / 32] */
 };
