@@ -54,11 +54,6 @@ if ! command -v apt-get >/dev/null; then
     echo "packages: these Debian packages, or what your system calls them, are needed: ${missing[*]}" >&2
     exit 1
 fi
-# A fresh machine may have no package lists at all, so which alternatives it knows was not to be told.
-if ! is_known gcc && [ -z "${TESSERA_UPDATED:-}" ] && [ "$(id -u)" = 0 ]; then
-    apt-get update -qq || true
-    TESSERA_UPDATED=1 exec "$0" "$@"
-fi
 as_root=()
 if [ "$(id -u)" != 0 ]; then
     if ! sudo -n true 2>/dev/null; then
@@ -75,11 +70,14 @@ install() {
     "${as_root[@]}" apt-get install -y --no-install-recommends "${missing[@]}" >"$log" 2>&1
 }
 # Package lists that are missing or old are the usual reason for a failure: fetch them, and try once more.
+# The alternatives are chosen anew then.
 if ! install; then
-    "${as_root[@]}" apt-get update >>"$log" 2>&1 || true
-    if ! install; then
-        tail -n 20 "$log" >&2
-        echo "packages: apt-get could not install ${missing[*]} (its last words are above)" >&2
-        exit 1
+    if [ -z "${TESSERA_UPDATED:-}" ]; then
+        "${as_root[@]}" apt-get update -qq >/dev/null 2>&1 || true
+        rm -f "$log"
+        TESSERA_UPDATED=1 exec "$0" "$@"
     fi
+    tail -n 20 "$log" >&2
+    echo "packages: apt-get could not install ${missing[*]} (its last words are above)" >&2
+    exit 1
 fi

@@ -63,10 +63,10 @@ echo "All there."
 step "2. Build"
 build=$top/build/release
 if [ ! -f "$build/build.ninja" ]; then
-    (cd "$top" && "${as_user[@]}" cmake --preset release -DTSR_TESTS=OFF >/dev/null) || fail "cmake could not configure $build"
+    (cd "$top" && "${as_user[@]}" cmake --preset release >/dev/null) || fail "cmake could not configure $build"
 fi
 log=$(mktemp)
-if ! "${as_user[@]}" cmake --build "$build" --target tessera tessera-engine >"$log" 2>&1; then
+if ! "${as_user[@]}" cmake --build "$build" --target tessera tessera-engine tessera-model >"$log" 2>&1; then
     tail -n 30 "$log" >&2
     rm -f "$log"
     fail "the build failed (its last words are above)"
@@ -132,6 +132,6 @@ step "6. $question"
 step "Done in $SECONDS s."
 cat <<TXT
 To keep an engine running, and to talk with it:
-    $engine --model $model --socket /tmp/tessera/engine.sock &
-    $tessera chat --socket /tmp/tessera/engine.sock
+    $engine --model $model --socket ~/.tessera/engine.sock &
+    $tessera chat --socket ~/.tessera/engine.sock --wait 30
 TXT

@@ -79,7 +79,7 @@ int tsr_door_open(struct tsr_door **out, const char *path, const struct tsr_door
         result = tsr_guard_install(err);
     }
     if (!result) {
-        result = listener_open(&door->listener, path, err);
+        result = listener_open(&door->listener, path, policy_names_others(&door->policy), err);
     }
     if (result) {
         goto fail;

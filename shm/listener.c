@@ -13,7 +13,23 @@
 
 enum { BACKLOG = 128 };
 
-static int make_directory(const char *path, struct tsr_err *err)
+/* Whoever may write to the folder may put a socket of his own in the place of ours. */
+static void look_at_directory(const char *directory)
+{
+    struct stat status;
+    if (stat(directory, &status) != 0) {
+        return;
+    }
+    bool others_write = status.st_mode & (S_IWGRP | S_IWOTH) && !(status.st_mode & S_ISVTX);
+    if (others_write || (status.st_uid != 0 && status.st_uid != geteuid())) {
+        tsr_log(TSR_LOG_WARN,
+                "%s belongs to uid %u with mode %03o: who can write there can take the engine's "
+                "place and read prompts",
+                directory, (unsigned)status.st_uid, (unsigned)status.st_mode & 0777);
+    }
+}
+
+static int make_directory(const char *path, bool others, struct tsr_err *err)
 {
     char directory[sizeof((struct sockaddr_un *)0)->sun_path];
     snprintf(directory, sizeof directory, "%s", path);
@@ -22,15 +38,17 @@ static int make_directory(const char *path, struct tsr_err *err)
         return 0;
     }
     *slash = '\0';
-    if (mkdir(directory, 0750) != 0) {
+    const mode_t mode = others ? 0755 : 0750;
+    if (mkdir(directory, mode) != 0) {
         if (errno == EEXIST) {
+            look_at_directory(directory);
             return 0;
         }
         return tsr_err_set(err, -errno,
                            "cannot create %s: %s; create it, or choose another socket path",
                            directory, strerror(errno));
     }
-    (void)chmod(directory, 0750); /* whatever the umask */
+    (void)chmod(directory, mode); /* whatever the umask */
     gid_t group;
     if (policy_group_id("tessera", &group) && chown(directory, (uid_t)-1, group) != 0) {
         tsr_log(TSR_LOG_WARN, "%s: cannot give it to group tessera: %s", directory,
@@ -68,7 +86,7 @@ static int clear_path(const struct sockaddr_un *address, struct tsr_err *err)
     return 0;
 }
 
-int listener_open(struct listener *listener, const char *path, struct tsr_err *err)
+int listener_open(struct listener *listener, const char *path, bool others, struct tsr_err *err)
 {
     *listener = (struct listener){.fd = -1};
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -77,7 +95,7 @@ int listener_open(struct listener *listener, const char *path, struct tsr_err *e
                            sizeof address.sun_path - 1);
     }
     memcpy(address.sun_path, path, strlen(path) + 1);
-    int result = make_directory(path, err);
+    int result = make_directory(path, others, err);
     if (!result) {
         result = clear_path(&address, err);
     }

@@ -5,6 +5,7 @@
 
 #include <tsr/shm/err.h>
 
+#include <stdbool.h>
 #include <sys/types.h>
 #include <sys/un.h>
 
@@ -15,8 +16,9 @@ struct listener {
     char path[sizeof((struct sockaddr_un *)0)->sun_path];
 };
 
-/* Listens at path, as tsr_door_open() says. On failure the listener is closed. */
-int listener_open(struct listener *listener, const char *path, struct tsr_err *err);
+/* Listens at path, as tsr_door_open() says; `others` may come who are neither root, nor this user,
+ * nor in group tessera. On failure the listener is closed. */
+int listener_open(struct listener *listener, const char *path, bool others, struct tsr_err *err);
 
 /* Unlinks the path if it is still ours, closes. Safe on a closed one. */
 void listener_close(struct listener *listener);

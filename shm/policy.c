@@ -33,6 +33,21 @@ bool policy_group_id(const char *name, gid_t *gid)
     return true;
 }
 
+bool policy_names_others(const struct tsr_door_policy *policy)
+{
+    gid_t tessera = 0;
+    bool has_tessera = policy_group_id("tessera", &tessera);
+    for (uint32_t i = 0; i < policy->rule_count; i++) {
+        const struct tsr_door_rule *rule = &policy->rules[i];
+        bool usual = rule->match == TSR_DOOR_UID ? rule->id == 0 || rule->id == geteuid()
+                                                 : has_tessera && rule->id == tessera;
+        if (!usual) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void tsr_door_policy_init(struct tsr_door_policy *policy)
 {
     *policy = (struct tsr_door_policy){.channels_max = 1024};

@@ -13,6 +13,9 @@ int policy_check(const struct tsr_door_policy *policy, struct tsr_err *err);
 const struct tsr_door_class *policy_class_of(const struct tsr_door_policy *policy, int fd,
                                              const struct ucred *peer);
 
+/* Whether it lets anyone in but root, this user and group tessera. */
+bool policy_names_others(const struct tsr_door_policy *policy);
+
 /* The id of a group of the system. */
 bool policy_group_id(const char *name, gid_t *gid);
 

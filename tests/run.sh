@@ -12,7 +12,8 @@
 #   asan     AddressSanitizer and UndefinedBehaviorSanitizer: unit, thread, integration, fuzz
 #   tsan     ThreadSanitizer: thread
 #
-# Root is not needed; tests that need it (huge pages, cgroups, dropping privileges) skip themselves and say so.
+# Root is not needed; tests that need it (huge pages, cgroups, dropping privileges) skip themselves and say so. With it,
+# packages that are missing are installed first.
 # Builds lie in build/STAGE. The last line is "N passed, N failed, N skipped". Exit: 0 nothing failed, 1 something did.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -137,7 +138,8 @@ for stage in "$@"; do
 done
 missing=
 if command -v dpkg-query >/dev/null && ! missing=$(deploy/packages.sh --missing build test); then
-    echo "Not installed (deploy/packages.sh build test installs them): $missing"
+    [ "$(id -u)" = 0 ] && deploy/packages.sh build test ||
+        echo "Not installed (sudo deploy/packages.sh build test installs them): $missing"
 fi
 if [ "$(uname -m)" != x86_64 ]; then
     echo "Note: this machine is not x86-64; only the portable kernels are built"

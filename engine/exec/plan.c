@@ -30,6 +30,18 @@ static int choose_workers(struct tsr_exec *exec, struct tsr_err *err)
         return tsr_err_set(err, -EINVAL, "%u worker threads; 1 to %d are possible", n,
                            TSR_EXEC_WORKERS_MAX);
     }
+    for (uint32_t i = 0; exec->options.cpus && i < n; i++) {
+        bool may = false;
+        for (uint32_t j = 0; j < allowed; j++) {
+            may |= exec->cpus[j] == exec->options.cpus[i];
+        }
+        if (!may) {
+            return tsr_err_set(err, -EINVAL,
+                               "CPU %u is not one that this process may use (taskset -p, the "
+                               "cgroup's cpuset)",
+                               exec->options.cpus[i]);
+        }
+    }
     if (exec->options.cpus) {
         memcpy(exec->cpus, exec->options.cpus, n * sizeof *exec->cpus);
     } else if (exec->options.pin && n > allowed) {

@@ -299,7 +299,8 @@ static void attend(struct tsr_exec *exec, const struct exec_op *x, uint32_t work
     }
     uint32_t most = group > TSR_ATTEND_QUERIES_MAX ? TSR_ATTEND_QUERIES_MAX : group * per_tile;
     if (exec->plan.workers > 1 && items * kv_heads < 4 * exec->plan.workers) {
-        most = (group + 1) / 2;
+        uint32_t half = (group + 1) / 2;
+        most = half < most ? half : most;
     }
     uint32_t cuts = (group * per_tile + most - 1) / most;
     uint32_t total = items * kv_heads * cuts;

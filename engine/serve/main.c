@@ -24,6 +24,7 @@
 #include <tsr/serve/textwork.h>
 #include <tsr/shm/bell.h>
 #include <tsr/shm/log.h>
+#include <tsr/text/sampler.h>
 #include <tsr/text/tokenizer.h>
 
 struct engine {
@@ -69,6 +70,27 @@ static void exec_idle(void *ctx)
     tsr_exec_idle(ctx);
 }
 
+/* What requests need beside the model: a sampler each, and their prompts. */
+static int plan_requests(struct engine *e, struct tsr_err *err)
+{
+    const struct tsr_serve_options *o = &e->options;
+    uint64_t bytes =
+        o->prompt_bytes +
+        o->sequences_max * (uint64_t)tsr_sampler_seq_bytes(e->model.program.vocab, e->plan.context);
+    e->plan.need_bytes += bytes;
+    e->plan.buffer_bytes += bytes;
+    if (e->plan.need_bytes <= e->plan.available_bytes) {
+        return 0;
+    }
+    return tsr_err_set(
+        err, -ENOMEM,
+        "%.2f GB are needed, %.2f of them for up to %u requests at once, and %.2f GB "
+        "are available; free memory, or lower --sequences, --prompt-bytes or "
+        "--kv-bytes",
+        (double)e->plan.need_bytes / 1e9, (double)bytes / 1e9, o->sequences_max,
+        (double)e->plan.available_bytes / 1e9);
+}
+
 static int open_model(struct engine *e, struct tsr_err *err)
 {
     int rc = tsr_model_open(&e->model, e->options.model, err);
@@ -77,6 +99,7 @@ static int open_model(struct engine *e, struct tsr_err *err)
     }
     e->model_open = true;
     rc = tsr_exec_plan(&e->plan, &e->model, &e->options.exec, err);
+    rc = rc ? rc : plan_requests(e, err);
     if (rc < 0) {
         return rc;
     }
@@ -201,7 +224,9 @@ static int make_frontend(struct engine *e, struct tsr_err *err)
     return rc;
 }
 
-/* On CPUs of its own the engine's other threads have no place. */
+/* Where there are other CPUs, the workers' have no place for the engine's other threads: every
+ * barrier would wait for them. (A thread is born with the affinity of the one that makes it, and
+ * main is worker 0.) */
 static void keep_off(const struct engine *e, pthread_t thread)
 {
     cpu_set_t left = e->cpus;
@@ -211,9 +236,7 @@ static void keep_off(const struct engine *e, pthread_t thread)
             CPU_CLR((size_t)cpu, &left);
         }
     }
-    if (e->options.exec.spin && CPU_COUNT(&left) > 0) {
-        pthread_setaffinity_np(thread, sizeof left, &left);
-    }
+    pthread_setaffinity_np(thread, sizeof left, CPU_COUNT(&left) > 0 ? &left : &e->cpus);
 }
 
 static int serve(struct engine *e, struct tsr_err *err)

@@ -244,6 +244,7 @@ static int fill(struct tsr_frontend *f, struct tsr_request *r, const struct tsr_
     int rc = tsr_sampling_check(&r->sampling, f->options.logits_vocab, err);
     rc = rc ? rc : stops_of(wire, &r->stop, err);
     tsr_detok_init(&r->detok, f->vocab, submit->flags & TSR_SUBMIT_SHOW_SPECIAL);
+    r->detok.began |= submit->kind != TSR_PAYLOAD_CHAT; /* the prompt began the text */
     return rc ? rc : copy_in(f, r, wire->submit.chunk, submit->chunk_bytes, err);
 }
 

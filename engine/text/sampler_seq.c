@@ -51,6 +51,22 @@ int tsr_sampling_check(const struct tsr_sampling *sampling, uint32_t vocab, stru
     return 0;
 }
 
+/* Slots of the table that counts up to cap different tokens. */
+static uint32_t slots_for(uint32_t cap)
+{
+    uint32_t slots = 16;
+    while (slots / 2 < cap)
+        slots *= 2;
+    return slots;
+}
+
+size_t tsr_sampler_seq_bytes(uint32_t vocab, uint32_t tokens_max)
+{
+    const struct tsr_sampler_seq *seq = NULL;
+    uint32_t cap = tokens_max < vocab ? tokens_max : vocab;
+    return sizeof(*seq) + cap * sizeof(*seq->counts) + slots_for(cap) * sizeof(*seq->slots);
+}
+
 int tsr_sampler_seq_create(struct tsr_sampler_seq **out, uint32_t vocab, uint32_t tokens_max,
                            struct tsr_err *err)
 {
@@ -62,9 +78,7 @@ int tsr_sampler_seq_create(struct tsr_sampler_seq **out, uint32_t vocab, uint32_
     if (seq) {
         seq->vocab = vocab;
         seq->cap = tokens_max < vocab ? tokens_max : vocab;
-        uint32_t slots = 16;
-        while (slots / 2 < seq->cap)
-            slots *= 2;
+        uint32_t slots = slots_for(seq->cap);
         seq->mask = slots - 1;
         seq->epoch = 1;
         seq->counts = malloc(seq->cap * sizeof(*seq->counts));

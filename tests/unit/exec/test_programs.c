@@ -336,6 +336,13 @@ static void test_programs_equal_the_slow_interpreter(void **unused)
          .scale = 0.35f,
          .biases = true,
          .reuse_norm = true},
+        {.hidden = 40, /* more queries a KV head than two calls of a kernel take */
+         .ffn = 64,
+         .vocab = 50,
+         .heads = 48,
+         .kv_heads = 1,
+         .dim = 8,
+         .scale = 0.35f},
         {.hidden = 52,
          .ffn = 271,
          .vocab = 1009,

@@ -72,9 +72,10 @@ void tsr_door_policy_init(struct tsr_door_policy *policy);
 int tsr_door_policy_add(struct tsr_door_policy *policy, enum tsr_door_match match, uint32_t id,
                         const struct tsr_door_class *class);
 
-/* Opens the door at `path` (e.g. /run/tessera/engine.sock). Its directory is created 0750 where it
- * is missing (one level), with group `tessera` where the system has one and the caller may; a
- * directory that is there stays as it is. A dead socket file at the path is replaced; a live one is
+/* Opens the door at `path` (e.g. /run/tessera/engine.sock). Its directory is created where it is
+ * missing (one level): 0750 with group `tessera` where the system has one and the caller may, 0755
+ * where the policy names anyone beyond the default; a directory that is there stays as it is, with
+ * a warning where others may write to it. A dead socket file at the path is replaced; a live one is
  * -EADDRINUSE. The socket itself is 0666: the directory and the policy decide. Installs the SIGBUS
  * guard. Copies policy. `policy` NULL: the default. Errors carry the path and what to do. */
 int tsr_door_open(struct tsr_door **door, const char *path, const struct tsr_door_policy *policy,

@@ -8,6 +8,7 @@
 #define TSR_TEXT_SAMPLER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <tsr/shm/err.h>
@@ -47,6 +48,9 @@ int tsr_sampling_check(const struct tsr_sampling *sampling, uint32_t vocab, stru
 
 /* A request's side: its parameters and the counts of its tokens. */
 struct tsr_sampler_seq;
+
+/* Bytes of one that counts up to tokens_max tokens of a vocabulary. */
+size_t tsr_sampler_seq_bytes(uint32_t vocab, uint32_t tokens_max);
 
 /* Preallocates for requests of at most tokens_max tokens (prompt and answer together) over vocab
  * tokens. -ENOMEM. */
