@@ -30,7 +30,7 @@ static void emit(struct translation *t, const char *text, size_t len)
     t->n += len;
 }
 
-/* What Oniguruma's \s, \w and \h are: the White_Space property (PCRE2's \s has U+180E as well),
+/* What Oniguruma's \s, \w, \b and \h are: the White_Space property (PCRE2's \s has U+180E as well),
  * letters with marks and digits (PCRE2's \w has no marks), hexadecimal digits. */
 static const char SPACE_SET[] =
     "\\t-\\r "
@@ -40,6 +40,13 @@ static const char NO_SPACE_SET[] =
     "\\x{200B}-\\x{2027}\\x{202A}-\\x{202E}\\x{2030}-\\x{205E}\\x{2060}-\\x{2FFF}\\x{3001}-\\x{"
     "10FFFF}";
 static const char WORD_SET[] = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+/* Outside a class \w has the superscripts and fractions of Latin-1 as well. */
+#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
+static const char BARE_WORD_SET[] = WORD;
+#define AT_WORD_END   "(?<=[" WORD "])(?![" WORD "])"
+#define AT_WORD_BEGIN "(?<![" WORD "])(?=[" WORD "])"
+static const char WORD_BORDER[] = "(?:" AT_WORD_END "|" AT_WORD_BEGIN ")";
+static const char NO_WORD_BORDER[] = "(?!" AT_WORD_END "|" AT_WORD_BEGIN ")";
 static const char HEX_SET[] = "0-9a-fA-F";
 
 /* Scripts: PCRE2 takes a bare name for the script extensions, Oniguruma for the script. */
@@ -62,15 +69,19 @@ static size_t translate_escape(struct translation *t, const char *p, size_t left
     char c = left > 1 ? p[1] : '\0';
     bool negated = c == 'S' || c == 'W' || c == 'H';
     if (negated || c == 's' || c == 'w' || c == 'h') {
-        const char *set = c == 's' || c == 'S'   ? SPACE_SET
-                          : c == 'w' || c == 'W' ? WORD_SET
-                                                 : HEX_SET;
+        const char *word = in_class ? WORD_SET : BARE_WORD_SET;
+        const char *set = c == 's' || c == 'S' ? SPACE_SET : c == 'w' || c == 'W' ? word : HEX_SET;
         if (negated && in_class && c != 'S')
             return 0;
         if (negated && in_class)
             emit(t, NO_SPACE_SET, strlen(NO_SPACE_SET));
         else
             emit_set(t, set, in_class, negated);
+        return 2;
+    }
+    if (!in_class && (c == 'b' || c == 'B')) { /* by that \w */
+        const char *border = c == 'b' ? WORD_BORDER : NO_WORD_BORDER;
+        emit(t, border, strlen(border));
         return 2;
     }
     if ((c == 'p' || c == 'P') && left > 3 && p[2] == '{') {
@@ -84,12 +95,41 @@ static size_t translate_escape(struct translation *t, const char *p, size_t left
             }
         }
     }
+    if (c == 'u' && left >= 6 && strspn(p + 2, "0123456789abcdefABCDEF") >= 4) {
+        emit(t, "\\x{", 3);
+        emit(t, p + 2, 4);
+        emit(t, "}", 1);
+        return 6;
+    }
     size_t n = left > 1 ? 2 : 1;
     if ((c == 'p' || c == 'P' || c == 'x') && left > 2 && p[2] == '{')
         while (n < left && p[n - 1] != '}')
             n++;
     emit(t, p, n);
     return n;
+}
+
+/* "[:name:]" within a class, by Unicode's properties; the number of pattern bytes taken, or 0. */
+static size_t translate_posix(struct translation *t, const char *p, size_t left)
+{
+    static const struct {
+        const char *name, *set;
+    } classes[] = {{"[:alpha:]", "\\p{Alphabetic}"},
+                   {"[:digit:]", "\\p{Nd}"},
+                   {"[:alnum:]", "\\p{Alphabetic}\\p{Nd}"},
+                   {"[:upper:]", "\\p{Uppercase}"},
+                   {"[:lower:]", "\\p{Lowercase}"},
+                   {"[:space:]", SPACE_SET},
+                   {"[:word:]", WORD_SET},
+                   {"[:xdigit:]", HEX_SET}};
+    for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++) {
+        size_t n = strlen(classes[i].name);
+        if (left < n || memcmp(p, classes[i].name, n) != 0)
+            continue;
+        emit(t, classes[i].set, strlen(classes[i].set));
+        return n;
+    }
+    return 0;
 }
 
 static int translate(struct translation *t, const char *pattern, size_t len, struct tsr_err *err)
@@ -119,10 +159,12 @@ static int translate(struct translation *t, const char *pattern, size_t len, str
                                    "regular expression, byte %zu: a character class within a "
                                    "character class is not supported",
                                    i);
-            while (i < len && pattern[i] != ']')
-                emit(t, pattern + i++, 1);
-            if (i < len)
-                emit(t, pattern + i++, 1);
+            size_t taken = translate_posix(t, pattern + i, len - i);
+            if (taken == 0)
+                return tsr_err_set(
+                    err, -ENOTSUP,
+                    "regular expression, byte %zu: this POSIX class is not supported", i);
+            i += taken;
             continue;
         }
         if (!in_class && c == '}' && i + 1 < len && pattern[i + 1] == '+')

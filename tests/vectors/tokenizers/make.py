@@ -180,6 +180,11 @@ def main():
          pre_tokenizers.Metaspace("▁", "first")])
     tokenizer.decoder = decoders.Metaspace("▁", "never")
     with_tokenizers("json-words", tokenizer, bpe_trainer("<s>"), added=[AddedToken("ab", single_word=True)])
+    tokenizer = bpe()
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(
+        Regex(r"\b\w{1,3}|[[:alpha:]]+\B|[\w]+|[^\s\w]|\u4f60|\h+(?!\d)"), "merged_with_next")
+    tokenizer.decoder = decoders.Fuse()
+    with_tokenizers("json-regex", tokenizer, bpe_trainer("<s>"))
 
 
 if __name__ == "__main__":
