@@ -131,30 +131,39 @@ static double yarn_dim(const struct reader *r, double rotations, double original
            (2.0 * log(r->theta));
 }
 
-/* _compute_yarn_parameters(); Peng et al., "YaRN" (arXiv:2309.00071). */
-static void scale_yarn(struct reader *r)
+/* What cosines and sines are multiplied by. */
+static float yarn_attention_factor(struct reader *r, double factor)
 {
-    static const double fast_fallback = 32.0, slow_fallback = 1.0;
-    const double original = original_length(r);
-    const double stretch = r->b->h.context / original;
-    char key[128];
-    bool follows = tsr_config_is_null(r->b->config, key_of(r, "factor", key));
-    const double factor = parameter(r, "factor", 1e6, follows ? &stretch : NULL);
-    const double fast = parameter(r, "beta_fast", 1e6, &fast_fallback);
-    const double slow = parameter(r, "beta_slow", 1e6, &slow_fallback);
+    static const double none = 1.0;
     double scale = yarn_mscale(factor, 1.0);
     const double of_all = weight(r, "mscale_all_dim"), of_part = weight(r, "mscale");
     if (of_part > 0.0 && of_all > 0.0) {
         scale = yarn_mscale(factor, of_part) / yarn_mscale(factor, of_all);
     }
-    r->rope.scale = (float)parameter(r, "attention_factor", 1e3, &scale);
-    if (r->b->gguf) { /* llama.cpp has one more factor */
-        r->rope.scale *= (float)parameter(r, "attn_factor", 1e3, &slow_fallback);
+    scale = parameter(r, "attention_factor", 1e3, &scale);
+    if (r->b->gguf) { /* llama.cpp has one more */
+        scale *= parameter(r, "attn_factor", 1e3, &none);
     }
-    if (parameter(r, "extrapolation_factor", 1e3, &slow_fallback) != 1.0) {
+    return (float)scale;
+}
+
+/* _compute_yarn_parameters(); Peng et al., "YaRN" (arXiv:2309.00071). */
+static void scale_yarn(struct reader *r)
+{
+    static const double fast_fallback = 32.0, slow_fallback = 1.0, whole = 1.0;
+    char key[128];
+    const double original = original_length(r), stretch = r->b->h.context / original;
+    const bool follows = tsr_config_is_null(r->b->config, key_of(r, "factor", key));
+    const double factor = parameter(r, "factor", 1e6, follows ? &stretch : NULL);
+    double low = yarn_dim(r, parameter(r, "beta_fast", 1e6, &fast_fallback), original);
+    double high = yarn_dim(r, parameter(r, "beta_slow", 1e6, &slow_fallback), original);
+    r->rope.scale = yarn_attention_factor(r, factor);
+    if (parameter(r, "extrapolation_factor", 1e3, &whole) != 1.0) {
         refuse(r->b, "a YaRN extrapolation_factor other than 1 is not supported");
     }
-    double low = yarn_dim(r, fast, original), high = yarn_dim(r, slow, original);
+    if (!isfinite(low) || !isfinite(high)) {
+        refuse(r->b, "YaRN with a rope_theta of 1 is not possible");
+    }
     if (tsr_build_bool(r->b, key_of(r, "truncate", key), true)) {
         low = floor(low);
         high = ceil(high);
@@ -162,9 +171,6 @@ static void scale_yarn(struct reader *r)
     low = fmax(low, 0.0);
     high = fmin(high, r->dims - 1.0);
     high += low == high ? 0.001 : 0.0;
-    if (r->b->status == 0 && !isfinite(high - low)) {
-        refuse(r->b, "YaRN's ramp is not finite: rope_theta must not be 1");
-    }
     for (uint32_t i = 0; i < r->dims / 2 && r->b->status == 0; i++) {
         float period = powf((float)r->theta, (float)(2 * i) / (float)r->dims);
         float ramp = ((float)i - (float)low) / (float)(high - low);
