@@ -14,6 +14,7 @@ enum channel_state {
     CHANNEL_GRANTED,  /* has the descriptors, is not ready */
     CHANNEL_OPEN,
     CHANNEL_GONE, /* reported to the owner, who will close it */
+    CHANNEL_LEFT, /* over, but the client has not taken the descriptors that were sent to it */
 };
 
 struct tsr_channel {

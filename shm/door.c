@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/sock_diag.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,7 @@ struct tsr_door {
     uint64_t listen_again_ns;
     uint32_t pending; /* connections in their handshake */
     uint32_t open;    /* handed out and not yet closed */
+    uint32_t left;    /* closed, their descriptors still on the way */
     uint64_t next_id;
     uint64_t log_again_ns;        /* when a refusal is told at INFO again */
     uint64_t audit_ns;            /* when the next audit starts */
@@ -101,6 +103,7 @@ fail:
     return result;
 }
 
+static void forget(struct tsr_door *door, struct tsr_channel *channel);
 static void end_handshake(struct tsr_door *door, struct tsr_channel *channel,
                           enum tsr_greet_type type, enum tsr_code code, uint32_t retry_ms,
                           const char *text);
@@ -112,6 +115,10 @@ void tsr_door_destroy(struct tsr_door *door, const char *why)
     }
     while (door->first) {
         struct tsr_channel *channel = door->first;
+        if (channel->state == CHANNEL_LEFT) {
+            forget(door, channel);
+            continue;
+        }
         assert(channel->state < CHANNEL_OPEN);
         end_handshake(door, channel, TSR_REFUSE, TSR_CODE_SHUTDOWN, 0,
                       why ? why : "the engine shuts down");
@@ -213,30 +220,56 @@ static void resume_listening(struct tsr_door *door, uint64_t now_ns)
     }
 }
 
-/* Frees the channel in whatever state; the uid's accounts are settled. */
-static void drop(struct tsr_door *door, struct tsr_channel *channel)
+/* Whether the peer has yet to take something that was sent to it. */
+static bool is_on_the_way(int fd)
+{
+    uint32_t memory[SK_MEMINFO_VARS] = {0};
+    socklen_t bytes = sizeof memory;
+    return getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory, &bytes) == 0 &&
+           memory[SK_MEMINFO_WMEM_ALLOC] > 0;
+}
+
+/* Frees what is left of a dropped channel; the uid's account is settled. */
+static void forget(struct tsr_door *door, struct tsr_channel *channel)
 {
     link_out(door, channel);
+    door->left -= channel->state == CHANNEL_LEFT;
+    if (channel->granted_bytes) {
+        grants_give(&door->grants, channel->peer.uid, channel->granted_bytes);
+    }
+    close(channel->fd); /* leaves the epoll set, as no other descriptor is of this socket */
+    free(channel);
+}
+
+/* Ends the channel in whatever state. Descriptors that its client has not taken (`untaken`) count
+ * against the engine's user, for all clients together: so long it counts as a channel of its uid.
+ */
+static void drop(struct tsr_door *door, struct tsr_channel *channel, bool untaken)
+{
     if (channel->state < CHANNEL_OPEN) {
         door->pending--;
         grants_knock_end(&door->grants, channel->peer.uid);
     } else {
         door->open--;
     }
-    if (channel->granted_bytes) {
-        grants_give(&door->grants, channel->peer.uid, channel->granted_bytes);
-    }
-    close(channel->fd); /* leaves the epoll set, as no other descriptor is of this socket */
     tsr_region_release(&channel->requests);
     tsr_region_close(&channel->requests);
     tsr_region_close(&channel->events);
-    free(channel);
+    if (untaken) {
+        (void)watch(door, EPOLL_CTL_DEL, channel->fd, 0, NULL);
+        (void)shutdown(channel->fd, SHUT_RDWR);
+        channel->state = CHANNEL_LEFT;
+        door->left++;
+        return;
+    }
+    forget(door, channel);
 }
 
 static void end_handshake(struct tsr_door *door, struct tsr_channel *channel,
                           enum tsr_greet_type type, enum tsr_code code, uint32_t retry_ms,
                           const char *text)
 {
+    bool untaken = channel->state == CHANNEL_GRANTED && is_on_the_way(channel->fd);
     (void)tell(channel->fd, type, code, retry_ms, door->permille, text);
     if (type == TSR_REFUSE) {
         door->totals.refused++;
@@ -248,7 +281,7 @@ static void end_handshake(struct tsr_door *door, struct tsr_channel *channel,
                 channel->peer.name[0] ? channel->peer.name : "a client", (int)channel->peer.pid,
                 (unsigned)channel->peer.uid, text);
     }
-    drop(door, channel);
+    drop(door, channel, untaken);
 }
 
 static void admit(struct tsr_door *door, int fd, uint64_t now_ns)
@@ -429,6 +462,11 @@ static void say_hello(struct tsr_door *door, struct tsr_channel *channel)
 /* Whether the channel could be opened; otherwise it is gone. */
 static bool open_channel(struct tsr_door *door, struct tsr_channel *channel)
 {
+    if (is_on_the_way(channel->fd)) { /* MSG_PEEK gives descriptors and leaves them there */
+        end_handshake(door, channel, TSR_REFUSE, TSR_CODE_LIED, 0,
+                      "the client said ready before it had received the channel");
+        return false;
+    }
     /* Who touches a page first pays for it: the engine has not, so where no hole is, the client
      * has. */
     if (tsr_region_has_holes(&channel->requests) || tsr_region_has_holes(&channel->events)) {
@@ -450,7 +488,7 @@ static bool open_channel(struct tsr_door *door, struct tsr_channel *channel)
     channel_format(channel);
     say_hello(door, channel);
     if (!tell(channel->fd, TSR_OPENED, TSR_CODE_OK, 0, 0, "")) {
-        drop(door, channel);
+        drop(door, channel, false);
         return false;
     }
     channel->state = CHANNEL_OPEN;
@@ -471,7 +509,7 @@ static bool shake_hands(struct tsr_door *door, struct tsr_channel *channel, uint
         return false;
     }
     if (bytes <= 0) {
-        drop(door, channel);
+        drop(door, channel, channel->state == CHANNEL_GRANTED && is_on_the_way(channel->fd));
         return false;
     }
     if (bytes == (ssize_t)sizeof greet) {
@@ -563,6 +601,10 @@ static int audit(struct tsr_door *door, uint64_t now_ns, struct tsr_door_event *
     while (door->audit_at && count < max) {
         struct tsr_channel *channel = door->audit_at;
         door->audit_at = channel->next;
+        if (channel->state == CHANNEL_LEFT && !is_on_the_way(channel->fd)) {
+            forget(door, channel);
+            continue;
+        }
         if (channel->state != CHANNEL_OPEN) {
             continue;
         }
@@ -597,7 +639,7 @@ static void expire_handshakes(struct tsr_door *door, uint64_t now_ns)
 int tsr_door_timeout_ms(const struct tsr_door *door)
 {
     uint64_t at_ns = UINT64_MAX;
-    if (door->open) {
+    if (door->open || door->left) {
         at_ns = door->audit_ns;
     }
     if (!door->listening && door->listen_again_ns && door->listen_again_ns < at_ns) {
@@ -657,5 +699,5 @@ void tsr_door_close(struct tsr_door *door, struct tsr_channel *channel, const ch
     if (*text) {
         (void)tell(channel->fd, TSR_DROPPED, broken ? TSR_CODE_LIED : TSR_CODE_OK, 0, 0, text);
     }
-    drop(door, channel);
+    drop(door, channel, false);
 }

@@ -298,6 +298,58 @@ static void test_door_limits_what_a_user_takes(void **state)
     pair_close(&pair);
 }
 
+/* The grant's descriptors count against the engine until they are received. */
+static void test_door_counts_grants_that_nobody_takes(void **state)
+{
+    (void)state;
+    struct tsr_door_class class;
+    tsr_door_class_init(&class);
+    class.channels_max = 3;
+    struct pair pair;
+    assert_int_equal(pair_open_door(&pair, &class), 0);
+    int fds[3];
+    struct tsr_door_stats stats;
+    for (int i = 0; i < 3; i++) {
+        fds[i] = knock_raw(&pair);
+        send_greet(fds[i], TSR_GREET, TSR_WIRE_VERSION);
+        step(&pair);
+        if (i == 2) { /* looks at it, but leaves it there */
+            char byte;
+            assert_int_equal(recv(fds[i], &byte, 1, MSG_PEEK), 1);
+            send_greet(fds[i], TSR_READY, TSR_WIRE_VERSION);
+        } else {
+            shutdown(fds[i], i ? SHUT_RDWR : SHUT_WR);
+        }
+        step(&pair);
+    }
+    tsr_door_stats(pair.door, &stats);
+    assert_int_equal(stats.pending, 0);
+    assert_int_equal(stats.channels, 0);
+    assert_int_not_equal(tsr_door_timeout_ms(pair.door), -1);
+    struct tsr_link_refusal refusal;
+    assert_int_equal(pair_knock(&pair, &pair.link, &pair.channel, &refusal), -EAGAIN);
+    assert_non_null(strstr(pair.err.text, "3 channels"));
+
+    /* Received, closed: both free the account. */
+    struct tsr_greet greet;
+    assert_int_equal(recv(fds[0], &greet, sizeof greet, 0), sizeof greet);
+    assert_int_equal(greet.type, TSR_GRANT);
+    assert_hung_up(fds[0]);
+    close(fds[1]);
+    struct tsr_door_event event;
+    for (int i = 0; i < 300 && tsr_door_timeout_ms(pair.door) >= 0; i++) {
+        usleep(10000);
+        tsr_door_step(pair.door, &event, 1);
+        tsr_door_stats(pair.door, &stats);
+        if (stats.bytes == class.request_ring_bytes + class.event_ring_bytes + 2 * TSR_CTL_BYTES) {
+            break;
+        }
+    }
+    assert_int_equal(pair_knock(&pair, &pair.link, &pair.channel, NULL), 0);
+    pair_close(&pair);
+    close(fds[2]);
+}
+
 static void test_door_limits_handshakes(void **state)
 {
     (void)state;
@@ -503,6 +555,7 @@ int main(void)
         cmocka_unit_test(test_door_refuses_what_makes_no_sense),
         cmocka_unit_test(test_door_drops_descriptors_that_are_sent_to_it),
         cmocka_unit_test(test_door_limits_what_a_user_takes),
+        cmocka_unit_test(test_door_counts_grants_that_nobody_takes),
         cmocka_unit_test(test_door_limits_handshakes),
         cmocka_unit_test(test_door_refuses_while_told_to),
         cmocka_unit_test(test_door_lets_members_of_a_group_in),
