@@ -24,7 +24,7 @@ void tsr_bell_wake(_Atomic uint32_t *word)
     uint32_t now = atomic_load_explicit(word, memory_order_relaxed);
     /* R2: the sleeper's word; pairs with A2 in tsr_link_sleep(). */
     atomic_store_explicit(word, now + 1, memory_order_release);
-    (void)syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+    (void)syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
 int tsr_bell_ring(int socket_fd)

@@ -8,6 +8,8 @@
 #include "pair.h"
 
 #include <errno.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
 
 static _Alignas(64) uint8_t copy[TSR_WIRE_RECORD_BYTES_MAX];
 
@@ -292,6 +294,32 @@ static void test_channel_wakes_an_event_loop(void **state)
     assert_false(tsr_link_arm(&pair->link)); /* unread still */
 }
 
+static void *waiter(void *arg)
+{
+    (void)tsr_bell_wait(arg, 0, 2000000000);
+    return NULL;
+}
+
+/* However many wait: their number must not become the engine's time. */
+static void test_channel_wakes_one_waiter(void **state)
+{
+    (void)state;
+    long left = 0;
+    for (int i = 0; i < 100 && left == 0; i++) { /* until both slept in time */
+        _Atomic uint32_t word = 0;
+        pthread_t threads[2];
+        assert_int_equal(pthread_create(&threads[0], NULL, waiter, &word), 0);
+        assert_int_equal(pthread_create(&threads[1], NULL, waiter, &word), 0);
+        usleep(20000);
+        tsr_bell_wake(&word);
+        left = syscall(SYS_futex, &word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+        pthread_join(threads[0], NULL);
+        pthread_join(threads[1], NULL);
+        assert_int_equal(word, 1);
+    }
+    assert_int_equal(left, 1);
+}
+
 static void test_channel_tells_why_it_was_dropped(void **state)
 {
     struct pair *pair = *state;
@@ -322,6 +350,7 @@ int main(void)
         T(test_channel_keeps_room_at_every_position),
         T(test_channel_rings_the_sleeping_engine_once),
         T(test_channel_wakes_an_event_loop),
+        T(test_channel_wakes_one_waiter),
         T(test_channel_tells_why_it_was_dropped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

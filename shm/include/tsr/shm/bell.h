@@ -17,7 +17,9 @@ enum tsr_sleep { TSR_SLEEP_AWAKE = 0, TSR_SLEEP_FUTEX = 1, TSR_SLEEP_SOCKET = 2 
  * -ETIMEDOUT, -EINTR. The word may lie in a read-only shared mapping. */
 int tsr_bell_wait(const _Atomic uint32_t *word, uint32_t expected, uint64_t timeout_ns);
 
-/* Adds one to the word (release) and wakes every waiter. The caller is its only writer. */
+/* Adds one to the word (release) and wakes one waiter. The caller is its only writer; one thread
+ * waits at a time (a link belongs to one), and who lets thousands wait must not make the engine
+ * spend its time on them. */
 void tsr_bell_wake(_Atomic uint32_t *word);
 
 /* Sends one byte. Returns 0, -EAGAIN when the peer has a full queue (it has plenty to wake up for),
