@@ -235,6 +235,7 @@ static const char *const calls[] = {
     "writev",
     "getrandom",
     "unlink",
+    "newfstatat", /* lstat(): whether the socket is still ours to remove */
     /* memory; mmap and mprotect stand below */
     "brk",
     "munmap",

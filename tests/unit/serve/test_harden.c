@@ -26,6 +26,7 @@
 #include <cmocka.h>
 
 #include <tsr/serve/harden.h>
+#include <tsr/shm/door.h>
 
 static char dir[] = "/tmp/tessera-harden-XXXXXX";
 static char readable[64], secret[64], sock[64], closed[64], inside[80];
@@ -59,6 +60,8 @@ static void give_up(bool files, bool calls)
     }
 }
 
+static bool tried; /* what the last child was to try */
+
 /* Runs act in a child; what it returns is its exit status. */
 static int in_child(bool files, bool calls, int (*act)(void))
 {
@@ -70,9 +73,11 @@ static int in_child(bool files, bool calls, int (*act)(void))
         _exit(act());
     }
     int status = 0;
+    tried = true;
     assert_int_equal(waitpid(pid, &status, 0), pid);
     if (WIFEXITED(status) && WEXITSTATUS(status) == NO_SANDBOX) {
         print_message("not tried: the kernel lacks it, or the build has sanitizers\n");
+        tried = false;
         return REFUSED;
     }
     return WIFEXITED(status) ? WEXITSTATUS(status) : OTHERWISE;
@@ -319,6 +324,31 @@ static void test_harden_calls_bind_threads_that_exist(void **state)
     assert_int_equal(in_child(false, false, act_other_thread), REFUSED);
 }
 
+static struct tsr_door *door;
+
+static int act_close_door(void)
+{
+    tsr_door_destroy(door, NULL);
+    return REFUSED;
+}
+
+/* The socket is gone after a clean end, with all rights given up. */
+static void test_harden_lets_the_door_clean_up(void **state)
+{
+    (void)state;
+    struct stat status;
+    struct tsr_err err;
+    char path[96];
+    snprintf(path, sizeof path, "%s/door.sock", dir);
+    assert_int_equal(tsr_door_open(&door, path, NULL, &err), 0);
+    assert_int_equal(lstat(path, &status), 0);
+    assert_int_equal(in_child(true, true, act_close_door), REFUSED);
+    if (tried) {
+        assert_int_equal(lstat(path, &status), -1);
+    }
+    tsr_door_destroy(door, NULL);
+}
+
 static void touch(const char *path)
 {
     int fd = open(path, O_WRONLY | O_CREAT, 0666);
@@ -368,6 +398,7 @@ int main(void)
         cmocka_unit_test(test_harden_files_leave_only_the_model),
         cmocka_unit_test(test_harden_calls_refuse_the_rest),
         cmocka_unit_test(test_harden_calls_bind_threads_that_exist),
+        cmocka_unit_test(test_harden_lets_the_door_clean_up),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
