@@ -14,6 +14,12 @@
 
 static const uint64_t ms = 1000000;
 
+static_assert((int)TSR_STOP_STRINGS_MAX == TSR_WIRE_STOPS_MAX &&
+                  (int)TSR_STOP_BYTES_MAX == TSR_WIRE_STOP_BYTES_MAX &&
+                  (int)TSR_SAMPLING_BIAS_MAX == TSR_WIRE_BIAS_MAX &&
+                  (int)TSR_SAMPLING_TOP_MAX == TSR_WIRE_TOP_LOGPROBS_MAX,
+              "what the format lets through, the engine takes");
+
 void tsr_session_clear(struct tsr_frontend *f, struct tsr_session *s, uint64_t now_ns)
 {
     while (s->requests) {

@@ -18,9 +18,8 @@ int tsr_sampling_check(const struct tsr_sampling *sampling, uint32_t vocab, stru
     } ranges[] = {
         {"temperature", sampling->temperature, 0.0f, 100.0f},
         {"min_p", sampling->min_p, 0.0f, 1.0f},
-        {"repetition_penalty", sampling->repetition_penalty, 0.01f, 100.0f},
-        {"presence_penalty", sampling->presence_penalty, -2.0f, 2.0f},
-        {"frequency_penalty", sampling->frequency_penalty, -2.0f, 2.0f},
+        {"presence_penalty", sampling->presence_penalty, -10.0f, 10.0f},
+        {"frequency_penalty", sampling->frequency_penalty, -10.0f, 10.0f},
     };
     for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++)
         if (!(ranges[i].value >= ranges[i].low && ranges[i].value <= ranges[i].high))
@@ -30,6 +29,9 @@ int tsr_sampling_check(const struct tsr_sampling *sampling, uint32_t vocab, stru
     if (!(sampling->top_p > 0.0f && sampling->top_p <= 1.0f))
         return tsr_err_set(err, -EINVAL, "top_p is %g, not above 0 and at most 1",
                            (double)sampling->top_p);
+    if (!(sampling->repetition_penalty > 0.0f && sampling->repetition_penalty <= 10.0f))
+        return tsr_err_set(err, -EINVAL, "repetition_penalty is %g, not above 0 and at most 10",
+                           (double)sampling->repetition_penalty);
     if (sampling->top_logprobs > TSR_SAMPLING_TOP_MAX)
         return tsr_err_set(err, -EINVAL, "top_logprobs is %u, at most %d are reported",
                            sampling->top_logprobs, TSR_SAMPLING_TOP_MAX);

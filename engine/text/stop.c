@@ -1,7 +1,10 @@
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
 #include <tsr/text/stop.h>
+
+static_assert(TSR_STOP_BYTES_MAX - 1 <= UINT8_MAX, "the length of a proper prefix fits a byte");
 
 int tsr_stop_init(struct tsr_stop *stop, const char *const *strings, const size_t *len, size_t n,
                   struct tsr_err *err)
@@ -24,7 +27,7 @@ int tsr_stop_init(struct tsr_stop *stop, const char *const *strings, const size_
         const char *s = strings[i];
         uint8_t *border = stop->border[i];
         memcpy(stop->string[i], s, len[i]);
-        stop->len[i] = (uint8_t)len[i];
+        stop->len[i] = (uint16_t)len[i];
         stop->matched[i] = 0;
         border[0] = 0;
         for (size_t at = 1; at < len[i]; at++) {
@@ -45,16 +48,16 @@ static int32_t advance(struct tsr_stop *stop, char byte)
     stop->n_held = 0;
     for (uint32_t i = 0; i < stop->n_strings; i++) {
         const char *s = stop->string[i];
-        uint8_t k = stop->matched[i];
+        uint32_t k = stop->matched[i];
         while (k && s[k] != byte)
             k = stop->border[i][k - 1];
-        k = (uint8_t)(k + (s[k] == byte));
+        k += s[k] == byte;
         if (k == stop->len[i]) {
             if (hit < 0 || stop->len[i] > stop->len[hit])
                 hit = (int32_t)i;
             k = stop->border[i][k - 1];
         }
-        stop->matched[i] = k;
+        stop->matched[i] = (uint8_t)k;
         if (k > stop->n_held)
             stop->n_held = k;
     }

@@ -59,9 +59,6 @@ static void test_engine_refuses_what_it_cannot_do(void **state)
     options.penalty_tokens = 64;
     expect_code(t, many, 3, &options, TESSERA_CODE_UNSUPPORTED, "64");
     options = greedy_options();
-    options.presence_penalty = 5;
-    expect_code(t, many, 3, &options, TESSERA_CODE_INVALID, "presence");
-    options = greedy_options();
     struct tessera_bias bias = {.token = 5000, .bias = 1};
     options.biases = &bias;
     options.bias_count = 1;
@@ -72,6 +69,44 @@ static void test_engine_refuses_what_it_cannot_do(void **state)
     options = greedy_options();
     ask_tokens(t, references[0].prompt, references[0].n_prompt, &options, &answer);
     assert_true(answer_is(&answer, &references[0]));
+    tessera_close(t);
+}
+
+/* All that tessera.h allows, at its limits. */
+static void test_engine_takes_options_at_their_limits(void **state)
+{
+    (void)state;
+    static struct answer answer;
+    static char texts[TESSERA_STOPS_MAX][TESSERA_STOP_BYTES + 1];
+    static struct tessera_bias biases[TESSERA_BIASES_MAX];
+    static const float penalties[] = {-10, 10};
+    const char *stops[TESSERA_STOPS_MAX];
+    struct tessera *t = engine_connect(&engine, TESSERA_WAIT_SLEEP, 256);
+    for (int i = 0; i < TESSERA_STOPS_MAX; i++) {
+        stops[i] = memset(texts[i], 'a' + i, TESSERA_STOP_BYTES);
+    }
+    for (uint32_t i = 0; i < TESSERA_BIASES_MAX; i++) {
+        biases[i] = (struct tessera_bias){.token = i, .bias = i % 2 ? 100 : -100};
+    }
+    for (int i = 0; i < 2; i++) {
+        struct tessera_options options = greedy_options();
+        options.stops = stops;
+        options.stop_count = TESSERA_STOPS_MAX;
+        options.biases = biases;
+        options.bias_count = TESSERA_BIASES_MAX;
+        options.temperature = 100;
+        options.min_p = 1;
+        options.top_k = UINT32_MAX;
+        options.repetition_penalty = i ? 10 : 1e-30f;
+        options.presence_penalty = options.frequency_penalty = penalties[i];
+        options.ignore_end = 1;
+        options.top_logprobs = TESSERA_TOP_MAX;
+        options.tokens_max = 4;
+        ask_tokens(t, references[0].prompt, references[0].n_prompt, &options, &answer);
+        if (answer.kind != TESSERA_DONE || answer.reason != TESSERA_LENGTH) {
+            fail_msg("kind %d, reason %d, '%s'", answer.kind, answer.reason, answer.sentence);
+        }
+    }
     tessera_close(t);
 }
 
@@ -525,6 +560,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_engine_refuses_what_it_cannot_do),
+        cmocka_unit_test(test_engine_takes_options_at_their_limits),
         cmocka_unit_test(test_engine_answers_as_the_reference),
         cmocka_unit_test(test_engine_serves_eight_clients_alike),
         cmocka_unit_test(test_engine_answers_do_not_depend_on_others),

@@ -27,7 +27,7 @@ static void test_stop_refuses_bad_strings(void **state)
     assert_non_null(strstr(err.text, "stop string 2 is empty"));
     len[1] = sizeof(text);
     assert_int_equal(tsr_stop_init(&stop, strings, len, 2, &err), -22);
-    assert_non_null(strstr(err.text, "129 bytes"));
+    assert_non_null(strstr(err.text, "257 bytes"));
     len[1] = TSR_STOP_BYTES_MAX;
     assert_int_equal(tsr_stop_init(&stop, strings, len, 2, &err), 0);
 }
@@ -76,6 +76,27 @@ static void test_stop_flush_gives_back_what_was_held(void **state)
     assert_int_equal(tsr_stop_flush(&stop, out), 3);
     assert_memory_equal(out, "STO", 3);
     assert_int_equal(tsr_stop_flush(&stop, out), 0);
+}
+
+/* The longest string that there can be, of which every proper prefix is a border. */
+static void test_stop_finds_the_longest_string(void **state)
+{
+    (void)state;
+    enum { N = TSR_STOP_BYTES_MAX };
+    static char text[N], out[2 * N];
+    const char *const strings[] = {text};
+    const size_t len[] = {N};
+    struct tsr_stop stop;
+    size_t n;
+    memset(text, 'a', N);
+    assert_int_equal(tsr_stop_init(&stop, strings, len, 1, NULL), 0);
+    assert_false(tsr_stop_push(&stop, text, N - 1, out, &n));
+    assert_int_equal(n, 0);
+    assert_false(tsr_stop_push(&stop, "b", 1, out, &n));
+    assert_int_equal(n, N);
+    assert_false(tsr_stop_push(&stop, text, N - 1, out, &n));
+    assert_true(tsr_stop_push(&stop, "a", 1, out, &n));
+    assert_int_equal(n, 0);
 }
 
 static void test_stop_prefers_the_longest_of_those_that_end_together(void **state)
@@ -166,6 +187,7 @@ int main(void)
         cmocka_unit_test(test_stop_refuses_bad_strings),
         cmocka_unit_test(test_stop_holds_back_beginnings),
         cmocka_unit_test(test_stop_flush_gives_back_what_was_held),
+        cmocka_unit_test(test_stop_finds_the_longest_string),
         cmocka_unit_test(test_stop_prefers_the_longest_of_those_that_end_together),
         cmocka_unit_test(test_stop_without_strings_lets_everything_through),
         cmocka_unit_test(test_stop_is_the_same_for_any_split),

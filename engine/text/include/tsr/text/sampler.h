@@ -14,8 +14,8 @@
 #include <tsr/shm/err.h>
 
 enum {
-    TSR_SAMPLING_TOP_MAX = 20,   /* most alternatives reported per token */
-    TSR_SAMPLING_BIAS_MAX = 300, /* most logit biases per request, as in OpenAI's API */
+    TSR_SAMPLING_TOP_MAX = 20,    /* most alternatives reported per token */
+    TSR_SAMPLING_BIAS_MAX = 1024, /* most logit biases per request */
 };
 
 struct tsr_logit_bias {
@@ -29,10 +29,10 @@ struct tsr_sampling {
     uint32_t top_k;    /* 0: all */
     float top_p;       /* (0 .. 1]; 1: all */
     float min_p;       /* [0 .. 1]; 0: all. Tokens below min_p * highest probability are dropped */
-    float repetition_penalty; /* 0.01 .. 100; 1: none. Over prompt and answer (arXiv:1909.05858,
+    float repetition_penalty; /* (0 .. 10]; 1: none. Over prompt and answer (arXiv:1909.05858,
                                  section 4.1) */
-    float presence_penalty; /* -2 .. 2; 0: none. Subtracted once from tokens in the answer so far */
-    float frequency_penalty; /* -2 .. 2; 0: none. Subtracted per occurrence in the answer so far */
+    float presence_penalty;   /* -10 .. 10; 0: none. Subtracted once from tokens of the answer */
+    float frequency_penalty;  /* -10 .. 10; 0: none. Subtracted per occurrence in the answer */
     uint64_t seed;
     bool logprobs; /* report the chosen token's log-probability (costs a pass over the row) */
     uint32_t top_logprobs; /* 0 .. TSR_SAMPLING_TOP_MAX alternatives beside it; needs logprobs */

@@ -15,7 +15,7 @@
 
 enum {
     TSR_STOP_STRINGS_MAX = 16,
-    TSR_STOP_BYTES_MAX = 128, /* of one string */
+    TSR_STOP_BYTES_MAX = 256, /* of one string */
 };
 
 /* Invariant: matched[i] = length of the longest proper prefix of string i that the stream so far
@@ -24,7 +24,7 @@ struct tsr_stop {
     uint32_t n_strings;
     int32_t hit; /* index of the string that ended the stream, -1 before */
     uint32_t n_held;
-    uint8_t len[TSR_STOP_STRINGS_MAX];
+    uint16_t len[TSR_STOP_STRINGS_MAX];
     uint8_t matched[TSR_STOP_STRINGS_MAX];
     uint8_t border[TSR_STOP_STRINGS_MAX]
                   [TSR_STOP_BYTES_MAX]; /* Knuth, Morris, Pratt's failure function */
