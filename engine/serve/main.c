@@ -169,14 +169,19 @@ static int give_up_rights(struct engine *e, struct tsr_err *err)
     return rc;
 }
 
-/* Signals that end the engine come to the control thread as a descriptor. */
+/* Signals that end the engine come to the control thread as a descriptor; not those that were
+ * ignored at the start (under nohup, or in the background of a script). */
 static int catch_signals(struct tsr_err *err)
 {
+    static const int ends[] = {SIGTERM, SIGINT, SIGHUP};
+    struct sigaction before;
     sigset_t set;
     sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        if (sigaction(ends[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) {
+            sigaddset(&set, ends[i]);
+        }
+    }
     signal(SIGPIPE, SIG_IGN);
     if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0) {
         return tsr_err_set(err, -EIO, "cannot block signals");
@@ -270,14 +275,15 @@ static int serve(struct engine *e, struct tsr_err *err)
 
 static int run(struct engine *e, struct tsr_err *err)
 {
-    int signals = catch_signals(err);
+    const bool serves = e->options.action == TSR_SERVE_RUN;
+    int signals = serves ? catch_signals(err) : 0;
     int rc = signals < 0 ? signals : 0;
     rc = rc ? rc : tsr_harden_find_user(&e->user, e->options.user, err);
     rc = rc ? rc : open_model(e, err);
     if (rc < 0 || e->options.action == TSR_SERVE_CHECK) {
         return rc;
     }
-    if (e->options.action == TSR_SERVE_RUN) {
+    if (serves) {
         rc = open_door(e, err);
         rc = rc ? rc : give_up_rights(e, err);
         rc = rc ? rc

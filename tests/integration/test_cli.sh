@@ -39,7 +39,18 @@ for command in "generate hello" chat "tokenize hello" status bench; do
     says err "nobody.sock"
 done
 
+# --check can be interrupted, here while nobody reads what it says.
+mkfifo "$work/full"
+exec 9<>"$work/full"
+dd if=/dev/zero of="$work/full" bs=64K count=1 oflag=nonblock status=none
+timeout -k 10 0.5 "$engine" --check --model "$model" 2>&9
+[ $? = 124 ] || fail "--check was not interrupted"
+exec 9>&-
+
+trap '' HUP # what is ignored at its start, as under nohup, does not end the engine
 start_engine
+trap - HUP
+kill -HUP "$engine_pid"
 at=(--socket "$socket")
 
 # Answers.
