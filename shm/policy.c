@@ -97,6 +97,14 @@ int policy_check(const struct tsr_door_policy *policy, struct tsr_err *err)
                                c->request_ring_bytes, c->event_ring_bytes,
                                4 * TSR_WIRE_RECORD_BYTES_MAX);
         }
+        uint64_t channel_bytes =
+            2 * TSR_CTL_BYTES + (uint64_t)c->request_ring_bytes + c->event_ring_bytes;
+        if (c->bytes_max < channel_bytes) {
+            return tsr_err_set(err, -EINVAL,
+                               "a user may have %" PRIu64 " bytes of channels, and one has %" PRIu64
+                               ": allow more, or smaller rings",
+                               c->bytes_max, channel_bytes);
+        }
         if (c->requests_max == 0 || channel_reserve_bytes(c->requests_max) +
                                             (uint64_t)TSR_CHANNEL_SPARE * TSR_WIRE_FINAL_BYTES_MAX >
                                         c->event_ring_bytes / 2) {

@@ -96,6 +96,12 @@ static void test_door_refuses_bad_paths_and_policies(void **state)
         tsr_door_policy_add(&policy, TSR_DOOR_UID, 0, &class);
         assert_int_equal(tsr_door_open(&door, "/tmp/tessera-never.sock", &policy, &err), -EINVAL);
     }
+    tsr_door_class_init(&class);
+    class.event_ring_bytes = 64 << 20; /* beside it, bytes_max has no room for the rest */
+    struct tsr_door_policy narrow = {.channels_max = 1};
+    tsr_door_policy_add(&narrow, TSR_DOOR_UID, 0, &class);
+    assert_int_equal(tsr_door_open(&door, "/tmp/tessera-never.sock", &narrow, &err), -EINVAL);
+    assert_non_null(strstr(err.text, "smaller rings"));
     struct tsr_door_policy policy = {0};
     for (int i = 0; i < TSR_DOOR_RULES_MAX; i++) {
         assert_int_equal(tsr_door_policy_add(&policy, TSR_DOOR_UID, 0, &class), 0);
