@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <grp.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,7 +178,7 @@ static int allow_key(struct tsr_door_class *class, const char *key, const char *
         return tsr_err_set(err, -EINVAL, "--allow: '%s' wants a value, %s=N", key, key);
     }
     if (strcmp(key, "requests") == 0) {
-        return number("--allow requests", value, 1, 1 << 16, &class->requests_max, err);
+        return number("--allow requests", value, 1, UINT16_MAX, &class->requests_max, err);
     }
     if (strcmp(key, "channels") == 0) {
         return number("--allow channels", value, 1, 1 << 16, &class->channels_max, err);
@@ -353,16 +354,18 @@ int tsr_serve_options_parse(struct tsr_serve_options *o, int argc, char **argv, 
     optind = 0; /* so that tests can parse more than once */
     opterr = 0;
     for (;;) {
-        int at = optind ? optind : 1;
         int option = getopt_long(argc, argv, ":", names, NULL);
         if (option == -1) {
             break;
         }
+        if (option == '?' && optopt != 0 && optopt <= UCHAR_MAX) {
+            return tsr_err_set(err, -EINVAL, "-%c is not an option; see --help", optopt);
+        }
         if (option == '?') {
-            return tsr_err_set(err, -EINVAL, "%s is not an option; see --help", argv[at]);
+            return tsr_err_set(err, -EINVAL, "%s is not an option; see --help", argv[optind - 1]);
         }
         if (option == ':') {
-            return tsr_err_set(err, -EINVAL, "%s wants a value; see --help", argv[at]);
+            return tsr_err_set(err, -EINVAL, "%s wants a value; see --help", argv[optind - 1]);
         }
         int rc = apply(o, option, optarg, err);
         if (rc < 0) {

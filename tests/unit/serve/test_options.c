@@ -37,6 +37,9 @@ static void test_options_refuse(void **state)
         {"", "--model"},
         {"--model", "--model"},
         {"--model m --frobnicate", "--frobnicate"},
+        {"foo --frobnicate", "--frobnicate is not"},
+        {"foo -xh", "-x is not"},
+        {"foo --model", "--model wants"},
         {"--model m extra", "extra"},
         {"--model m --threads 0", "--threads"},
         {"--model m --threads 257", "--threads"},
@@ -60,6 +63,7 @@ static void test_options_refuse(void **state)
         {"--model m --allow uid:0,frob=1", "frob"},
         {"--model m --allow uid:0,requests", "requests=N"},
         {"--model m --allow uid:0,requests=0", "requests"},
+        {"--model m --allow uid:0,requests=65536", "65535"},
         {"--model m --allow uid:0,priority=256", "priority"},
         {"--model m --group no-such-group-here", "no-such-group-here"},
     };
