@@ -237,7 +237,8 @@ struct tessera_piece {
     const char *text;
 };
 
-/* Pointers in an event live until the next call of tessera_poll() or tessera_wait(). */
+/* Pointers in an event live until the next call of tessera_poll(), tessera_wait(), tessera_arm() or
+ * tessera_status(). */
 struct tessera_event {
     enum tessera_event_kind kind;
     uint64_t id;
