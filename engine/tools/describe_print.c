@@ -46,13 +46,12 @@ static void print_shape(FILE *out, const json_t *shape)
             fprintf(out, "\n              ");
             column = 0;
         }
+        fprintf(out, "%s%s ", column ? "  " : "", key);
         column += strlen(key) + 10;
-        fprintf(out, "%s ", key);
         if (json_is_string(value)) {
             print_text(out, value);
-            fprintf(out, "  ");
         } else {
-            fprintf(out, "%.7g  ", json_number_value(value));
+            fprintf(out, "%.7g", json_number_value(value));
         }
     }
     fputc('\n', out);

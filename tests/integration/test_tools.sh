@@ -51,6 +51,7 @@ done
 want 0 inspect "$model"
 says out "llama, 5.5 M parameters, context 2048"
 says out "num_key_value_heads 2"
+if grep -q ' $' "$work/out"; then fail "lines end in blanks: $(cat -A "$work/out")"; fi
 says out "BF16     tensors 56"
 says out "int8 "
 if grep -q unsupported "$work/out"; then fail "something is unsupported: $(cat "$work/out")"; fi
