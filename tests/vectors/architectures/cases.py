@@ -17,9 +17,10 @@ class Case:
     shards: int = 1
     norms_f32: bool = False
     fp8: torch.dtype = None  # of the scales
+    draw: int = 0  # another one where golden.py refuses the first
 
     def __post_init__(self):
-        self.seed = zlib.crc32(self.name.encode())
+        self.seed = zlib.crc32(self.name.encode()) + self.draw
         rng = random.Random(self.seed)
         self.prompts = [[rng.randrange(3, self.config["vocab_size"]) for _ in range(n)] for n in self.lengths]
 
@@ -232,7 +233,7 @@ CASES = [
                rope_local_base_freq=10000.0, rope_scaling={"factor": 8.0, "rope_type": "linear"},
                sliding_window=8, sliding_window_pattern=2),
          matters=[{"rope_scaling": None}, {"sliding_window_pattern": 3}, {"rope_local_base_freq": 1000.0},
-                  {"sliding_window": 9}]),
+                  {"sliding_window": 9}], draw=5),
     Case("gemma3-parameters",
          gemma("gemma3_text", "Gemma3ForCausalLM", "bfloat16", NEW, attn_logit_softcapping=None,
                final_logit_softcapping=0.6, query_pre_attn_scalar=14, sliding_window=7,
@@ -247,7 +248,7 @@ CASES = [
                rope_local_base_freq=10000.0, rope_scaling={"factor": 8.0, "rope_type": "linear"},
                sliding_window=9, sliding_window_pattern=6, num_hidden_layers=7, num_key_value_heads=1,
                intermediate_size=31),
-         lengths=(5, 37), matters=[{"rope_scaling": None}, {"sliding_window_pattern": 5}]),
+         lengths=(5, 37), matters=[{"rope_scaling": None}, {"sliding_window_pattern": 5}], draw=1),
     Case("olmo2",
          common("olmo2", "Olmo2ForCausalLM", "float32", OLD, attention_bias=False, intermediate_size=51,
                 rope_scaling=None, rope_theta=500000.0, rms_norm_eps=1e-06)),
@@ -274,7 +275,7 @@ CASES = [
     Case("baichuan-7b",  # layers as published: for llama.cpp others than 32 do not turn
          baichuan("BaiChuanForCausalLM", hidden_size=24, num_attention_heads=3, num_hidden_layers=32,
                   intermediate_size=11),
-         lengths=(5, 30)),
+         lengths=(5, 30), draw=1),
     Case("baichuan-13b",
          baichuan("BaichuanForCausalLM", max_position_embeddings=None, model_max_length=512, hidden_size=48,
                   num_attention_heads=6, gradient_checkpointing=False),

@@ -75,6 +75,12 @@ def cached(load, prompt):
     return ids
 
 
+def unsure(model, prompt, text):
+    """The largest margin of an id in whose place the model would have put another."""
+    rows = logits(model, prompt + text["ids"][:-1])[len(prompt) - 1:]
+    return max([m for row, i, m in zip(rows, text["ids"], text["margin"]) if int(row.argmax()) != i], default=0)
+
+
 def write(directory, name, prompts, load):
     """load(dtype) gives the model afresh: transformers' dynamic rotary frequencies remember the
     longest sequence seen."""
@@ -91,6 +97,9 @@ def write(directory, name, prompts, load):
             kind: sum(map(nmse, got, expected)) / len(prompts) for kind, got in yardstick.items()
         },
     }
+    for prompt, text in zip(prompts, golden["greedy"]):
+        margin = unsure(round_linears(load(torch.float64)), prompt, text)
+        assert margin < 0.12, f"the int8 yardstick itself differs at a margin of {margin}: draw others"
     (directory / "golden.json").write_text(json.dumps(golden) + "\n")
     save_file({f"logits.{i}": x.float().contiguous() for i, x in enumerate(expected)},
               directory / "golden.safetensors")
