@@ -18,6 +18,7 @@ class Case:
     norms_f32: bool = False
     fp8: torch.dtype = None  # of the scales
     draw: int = 0  # another one where golden.py refuses the first
+    post_gain: float = 1.0  # of norms on what a layer adds: below 1 a deep model magnifies rounding less
 
     def __post_init__(self):
         self.seed = zlib.crc32(self.name.encode()) + self.draw
@@ -248,7 +249,7 @@ CASES = [
                rope_local_base_freq=10000.0, rope_scaling={"factor": 8.0, "rope_type": "linear"},
                sliding_window=9, sliding_window_pattern=6, num_hidden_layers=7, num_key_value_heads=1,
                intermediate_size=31),
-         lengths=(5, 37), matters=[{"rope_scaling": None}, {"sliding_window_pattern": 5}], draw=1),
+         lengths=(5, 37), matters=[{"rope_scaling": None}, {"sliding_window_pattern": 5}], post_gain=0.4),
     Case("olmo2",
          common("olmo2", "Olmo2ForCausalLM", "float32", OLD, attention_bias=False, intermediate_size=51,
                 rope_scaling=None, rope_theta=500000.0, rms_norm_eps=1e-06)),

@@ -28,7 +28,7 @@ def random_weight(name, x, case, config):
     if x.ndim == 1 and name.endswith("bias"):
         return 0.3 * noise
     if x.ndim == 1:
-        gain = 1.6 if "q_norm" in name or "k_norm" in name else 1.0
+        gain = 1.6 if "q_norm" in name or "k_norm" in name else case.post_gain if "post_" in name else 1.0
         return gain * (1 + 0.2 * noise) - (1 if config["model_type"].startswith("gemma") else 0)
     if "embed" in name:
         gemma = config["model_type"].startswith("gemma")
