@@ -81,6 +81,8 @@ void tsr_answer_drop(struct tsr_frontend *f, struct tsr_request *r, uint64_t now
         /* The text thread reads and writes its run; what comes back is given back then. */
         r->session->bytes -= (uint64_t)r->run.n * TSR_BLOCK_BYTES;
         r->stage = TSR_STAGE_DEAD;
+        atomic_store_explicit(&r->dead, true, memory_order_relaxed);
+        f->n_dead++;
         tsr_requests_forget(&f->requests, r);
         return;
     }

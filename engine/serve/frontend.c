@@ -224,6 +224,7 @@ static void on_stop(struct tsr_frontend *f, uint64_t now_ns)
 static void on_prompt(struct tsr_frontend *f, struct tsr_request *request, uint64_t now_ns)
 {
     if (request->stage == TSR_STAGE_DEAD) {
+        f->n_dead--;
         tsr_blocks_give(&f->blocks, &request->run);
         tsr_requests_give(&f->requests, request);
         return;

@@ -53,7 +53,8 @@ refuse(struct tsr_frontend *f, struct tsr_session *s, const struct tsr_wire_subm
     s->skip_id = submit->request;
 }
 
-/* How much of the memory for prompts and of the slots this user has, over all its channels. */
+/* How much of the memory for prompts and of the slots this user has, over all its channels; with
+ * what it has cancelled and the text thread has yet to give back. */
 static void usage(const struct tsr_frontend *f, uid_t uid, uint64_t *bytes, uint32_t *requests)
 {
     *bytes = 0;
@@ -63,6 +64,13 @@ static void usage(const struct tsr_frontend *f, uid_t uid, uint64_t *bytes, uint
         if (s->channel && s->n_requests && tsr_channel_peer(s->channel)->uid == uid) {
             *bytes += s->bytes;
             *requests += s->n_requests;
+        }
+    }
+    for (uint32_t i = 0; i < f->requests.n && f->n_dead > 0; i++) {
+        const struct tsr_request *r = &f->requests.slots[i];
+        if (r->stage == TSR_STAGE_DEAD && r->uid == uid) {
+            *bytes += (uint64_t)r->run.n * TSR_BLOCK_BYTES;
+            *requests += 1;
         }
     }
 }
@@ -293,6 +301,7 @@ static void on_submit(struct tsr_frontend *f, struct tsr_session *s,
     r->submitted_ns = picked_ns;
     r->waits_ns = now_ns;
     r->tenant = submit->tenant ? submit->tenant : peer->uid;
+    r->uid = peer->uid;
     r->kind = submit->kind;
     r->priority = submit->priority < peer->priority_max ? submit->priority : peer->priority_max;
     r->flags = submit->flags;

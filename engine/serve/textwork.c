@@ -144,6 +144,9 @@ static enum tsr_code code_of(int rc)
 
 void tsr_textwork_do(struct tsr_textwork *work, struct tsr_request *request)
 {
+    if (atomic_load_explicit(&request->dead, memory_order_relaxed)) {
+        return;
+    }
     struct tsr_err err = {0};
     struct tsr_text_span text = {
         .text = (const char *)request->payload,

@@ -373,6 +373,39 @@ static void test_frontend_bounds_what_one_user_takes(void **state)
     bench_close(&b);
 }
 
+/* What is cancelled while the text thread has it is held until that gives it back. */
+static void test_frontend_counts_what_was_cancelled(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct tsr_link link;
+    bench_open(&b, NULL, 1000, 64 << 10);
+    bench_connect(&b, &link);
+    b.text_stops = true;
+    struct tsr_wire_submit submit = plain_submit(0);
+    submit.kind = TSR_PAYLOAD_TEXT;
+    uint32_t busy = 0;
+    for (uint64_t id = 1; id <= 20; id++) {
+        submit.request = id;
+        send_submit(&link, submit, "list files", 10, 10);
+        send_plain(&link, TSR_REQ_CANCEL, id, 0);
+        bench_turns(&b, 2);
+        for (uint16_t type; (type = take_event(&link, ev.bytes)) != 0;) {
+            busy += type == TSR_EV_ERROR && ev.error.code == TSR_CODE_BUSY &&
+                    strstr(ev.error.text, "as many as one may");
+        }
+    }
+    assert_true(busy >= 11);
+    assert_true(b.f->blocks.free >= b.f->blocks.total / 2 - 1);
+    b.text_stops = false;
+    bench_turns(&b, 20);
+    bench_is_empty(&b);
+    send_submit(&link, plain_submit(1), prompt, 40, 40);
+    want_answer(&b, &link, 1, prompt, 10, 8);
+    tsr_link_close(&link);
+    bench_close(&b);
+}
+
 static void test_frontend_lists_tokens(void **state)
 {
     (void)state;
@@ -453,6 +486,7 @@ int main(void)
         cmocka_unit_test(test_frontend_parks_a_client_that_does_not_read),
         cmocka_unit_test(test_frontend_ends_payloads_that_do_not_arrive),
         cmocka_unit_test(test_frontend_bounds_what_one_user_takes),
+        cmocka_unit_test(test_frontend_counts_what_was_cancelled),
         cmocka_unit_test(test_frontend_lists_tokens),
         cmocka_unit_test(test_frontend_tells_status),
         cmocka_unit_test(test_frontend_shuts_down_with_a_word),

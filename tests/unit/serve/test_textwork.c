@@ -71,6 +71,20 @@ static void test_textwork_refuses(void **state)
     work->ids_max = IDS;
 }
 
+static void test_textwork_does_nothing_for_the_dead(void **state)
+{
+    (void)state;
+    struct tsr_request request = {.stage = TSR_STAGE_TEXT,
+                                  .kind = TSR_PAYLOAD_TEXT,
+                                  .dead = true,
+                                  .payload = (uint8_t *)(uintptr_t) "List files",
+                                  .payload_bytes = 10,
+                                  .tokens = tokens,
+                                  .tokens_cap = CAP};
+    tsr_textwork_do(work, &request);
+    assert_int_equal(request.n_tokens, 0);
+}
+
 static void test_textwork_tokenizes_text(void **state)
 {
     (void)state;
@@ -146,6 +160,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_textwork_refuses),
+        cmocka_unit_test(test_textwork_does_nothing_for_the_dead),
         cmocka_unit_test(test_textwork_tokenizes_text),
         cmocka_unit_test(test_textwork_renders_chats),
     };

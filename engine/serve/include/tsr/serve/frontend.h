@@ -65,6 +65,7 @@ struct tsr_frontend {
     struct tsr_sched *sched;
     uint32_t pages_total; /* of the KV pool */
     struct tsr_requests requests;
+    uint32_t n_dead;           /* in TSR_STAGE_DEAD */
     struct tsr_request *owing; /* requests that owe an event */
     struct tsr_blocks blocks;
     struct tsr_sampler *sampler;

@@ -5,6 +5,7 @@
 #ifndef TSR_SERVE_REQUEST_H
 #define TSR_SERVE_REQUEST_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -36,9 +37,11 @@ struct tsr_request {
     uint32_t index; /* of the slot */
     uint64_t id;    /* the client's */
     uint64_t tenant;
-    struct tsr_session *session;                 /* NULL: DEAD */
-    struct tsr_request *next, *prev;             /* of the session */
-    struct tsr_request *hash_next;               /* of the bucket; of the free list */
+    uint32_t uid;                    /* of the channel; what is DEAD still counts for it */
+    atomic_bool dead;                /* for the text thread: it need not be done */
+    struct tsr_session *session;     /* NULL: DEAD */
+    struct tsr_request *next, *prev; /* of the session */
+    struct tsr_request *hash_next;   /* of the bucket; of the free list */
     struct tsr_request *owing_next, *owing_prev; /* of those that owe an event */
 
     /* What it asks; checked. */

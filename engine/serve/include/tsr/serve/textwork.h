@@ -38,8 +38,8 @@ int tsr_textwork_create(struct tsr_textwork **work, const struct tsr_tokenizer *
                         uint32_t ids_max, size_t payload_bytes, struct tsr_err *err);
 void tsr_textwork_destroy(struct tsr_textwork *work);
 
-/* Makes tokens of request->payload: request->tokens and n_tokens, or code and sentence. Any thread,
- * one at a time. */
+/* Makes tokens of request->payload: request->tokens and n_tokens, or code and sentence; nothing
+ * where it is dead. Any thread, one at a time. */
 void tsr_textwork_do(struct tsr_textwork *work, struct tsr_request *request);
 
 /* Starts the thread, which serves frontend's lanes. */
