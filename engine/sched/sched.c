@@ -199,6 +199,21 @@ static uint32_t not_admitted(const struct tsr_sched *s)
     return s->n_seqs - s->lists[TSR_SCHED_FREE].n - tables_used;
 }
 
+uint32_t tsr_sched_user_max(const struct tsr_sched *s)
+{
+    return s->options.queue_max - s->options.queue_max / 4;
+}
+
+static uint32_t not_admitted_of(const struct tsr_sched *s, uint64_t user)
+{
+    uint32_t n = 0;
+    for (uint32_t id = 0; id < s->n_seqs; id++) {
+        const struct tsr_sched_seq *seq = &s->seqs[id];
+        n += seq->state != TSR_SCHED_FREE && !seq->admitted && seq->user == user;
+    }
+    return n;
+}
+
 int tsr_sched_submit(struct tsr_sched *s, const struct tsr_sched_submit *submit, uint64_t now_ns,
                      uint32_t *out)
 {
@@ -214,6 +229,9 @@ int tsr_sched_submit(struct tsr_sched *s, const struct tsr_sched_submit *submit,
     }
     if (not_admitted(s) >= o->queue_max) {
         return -EAGAIN;
+    }
+    if (not_admitted_of(s, submit->user) >= tsr_sched_user_max(s)) {
+        return -EBUSY;
     }
 
     uint32_t id = s->lists[TSR_SCHED_FREE].head;
@@ -231,6 +249,7 @@ int tsr_sched_submit(struct tsr_sched *s, const struct tsr_sched_submit *submit,
         /* Times count from an offset, so that early arrivals keep their priority's worth. */
         .key = now_ns + TSR_SCHED_PRIORITY_MAX * o->age_ns - worth,
         .deadline_ns = submit->deadline_ns,
+        .user = submit->user,
         .cookie = submit->cookie,
     };
     settle(s, id, now_ns);

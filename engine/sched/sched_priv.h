@@ -24,6 +24,7 @@ struct tsr_sched_seq {
     uint64_t key; /* order in the queue, smallest first: arrival, less what its priority is worth */
     uint64_t deadline_ns;
     uint64_t parked_ns; /* since when, while parked */
+    uint64_t user;
     uint64_t cookie;
 };
 

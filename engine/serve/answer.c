@@ -372,12 +372,19 @@ void tsr_answer_begin(struct tsr_frontend *f, struct tsr_request *r, uint64_t no
         .credit = r->credit,
         .priority = r->priority,
         .deadline_ns = r->deadline_ns,
+        .user = r->tenant,
         .cookie = r->index,
     };
     int rc = tsr_sched_submit(f->sched, &submit, now_ns, &r->seq);
     if (rc == -EAGAIN) {
         tsr_answer_error(f, r, TSR_CODE_BUSY, (uint32_t)(tsr_sched_retry_ns(f->sched) / ms), now_ns,
                          "the queue is full: %u requests wait", o->sched.queue_max);
+        return;
+    }
+    if (rc == -EBUSY) {
+        tsr_answer_error(f, r, TSR_CODE_BUSY, (uint32_t)(tsr_sched_retry_ns(f->sched) / ms), now_ns,
+                         "%u requests of user %llu wait, as many as one may",
+                         tsr_sched_user_max(f->sched), (unsigned long long)r->tenant);
         return;
     }
     if (rc < 0) {

@@ -315,6 +315,31 @@ static void test_sched_without_credit_from_the_start_holds_no_kv(void **state)
     finish(&b);
 }
 
+static void test_sched_leaves_a_quarter_of_the_queue_to_others(void **state)
+{
+    (void)state;
+    struct tsr_sched_options o = plain;
+    o.queue_max = 8;
+    MAKE(b, 64, o);
+    struct tsr_sched_submit s = {.prompt = prompt, .prompt_tokens = 4, .max_tokens = 4, .user = 1};
+    uint32_t id, first = TSR_SCHED_NONE;
+    for (uint32_t i = 0; i < 6; i++) { /* without credit: none is admitted */
+        assert_int_equal(tsr_sched_submit(b.sched, &s, 1, i ? &id : &first), 0);
+    }
+    assert_int_equal(tsr_sched_submit(b.sched, &s, 1, &id), -EBUSY);
+    s.user = 2;
+    assert_int_equal(tsr_sched_submit(b.sched, &s, 1, &id), 0);
+    s.user = 1;
+    tsr_sched_credit(b.sched, first, 1, 2); /* one is admitted and leaves its place */
+    step(&b, 2);
+    assert_int_equal(tsr_sched_submit(b.sched, &s, 3, &id), 0);
+    assert_int_equal(tsr_sched_submit(b.sched, &s, 3, &id), -EBUSY);
+    s.user = 2;
+    assert_int_equal(tsr_sched_submit(b.sched, &s, 3, &id), 0);
+    assert_int_equal(tsr_sched_submit(b.sched, &s, 3, &id), -EAGAIN);
+    finish(&b);
+}
+
 static void test_sched_holds(void **state)
 {
     (void)state;
@@ -432,6 +457,7 @@ int main(void)
         cmocka_unit_test(test_sched_waits_for_kv_in_order),
         cmocka_unit_test(test_sched_parks_alone_without_credit),
         cmocka_unit_test(test_sched_without_credit_from_the_start_holds_no_kv),
+        cmocka_unit_test(test_sched_leaves_a_quarter_of_the_queue_to_others),
         cmocka_unit_test(test_sched_holds),
         cmocka_unit_test(test_sched_credit_saturates),
         cmocka_unit_test(test_sched_ends_at_the_deadline),

@@ -94,12 +94,13 @@ static void run(uint64_t seed)
                 .credit = draw(3) ? 100 : draw(4),
                 .priority = draw(4),
                 .deadline_ns = draw(10) ? 0 : now + draw(100) * MS,
+                .user = w % 3,
                 .cookie = w,
             };
             uint32_t id;
             int rc = tsr_sched_submit(sched, &s, now, &id);
             if (rc < 0) {
-                assert_true(rc == -EAGAIN || rc == -E2BIG);
+                assert_true(rc == -EAGAIN || rc == -EBUSY || rc == -E2BIG);
                 refused++;
                 continue;
             }

@@ -44,7 +44,7 @@ struct tsr_sched_kv {
 
 struct tsr_sched_options {
     uint32_t sequences_max;  /* admitted at a time, parked ones included; >= 1 */
-    uint32_t queue_max;      /* waiting at a time; >= 1 */
+    uint32_t queue_max;      /* waiting at a time; >= 1; three quarters of them of one user */
     uint32_t rows_max;       /* rows a step, >= 2; tsr_exec_options.rows_max */
     uint32_t chunk_rows;     /* rows of prompts in a step that also decodes, 1 .. rows_max - 1 */
     uint32_t logit_rows_max; /* rows with logits a step, >= 2; tsr_exec_options.logit_rows_max */
@@ -74,6 +74,7 @@ struct tsr_sched_submit {
     uint32_t credit;        /* tokens that may be produced before tsr_sched_credit() adds to it */
     uint32_t priority;      /* 0 .. TSR_SCHED_PRIORITY_MAX */
     uint64_t deadline_ns;   /* 0: none */
+    uint64_t user;          /* whose share of the queue it takes */
     uint64_t cookie;        /* the caller's */
 };
 
@@ -118,9 +119,13 @@ uint32_t tsr_sched_tokens_default(const struct tsr_sched *sched, uint32_t prompt
  * ended. Order of admission: priority, then arrival; a level of priority is worth age_ns of
  * waiting, so that nothing starves. The first of the queue is never overtaken by one that needs
  * less. -EINVAL: an empty prompt, no max tokens, priority too high. -E2BIG: more positions than
- * context or the whole pool. -EAGAIN: the queue is full; see tsr_sched_retry_ns(). */
+ * context or the whole pool. -EAGAIN: the queue is full; see tsr_sched_retry_ns(). -EBUSY: the
+ * user's share of it is (tsr_sched_user_max()). */
 int tsr_sched_submit(struct tsr_sched *sched, const struct tsr_sched_submit *submit,
                      uint64_t now_ns, uint32_t *id);
+
+/* How many requests one user may have that are not admitted. */
+uint32_t tsr_sched_user_max(const struct tsr_sched *sched);
 
 /* Takes a live sequence out at once, whatever its state, and gives its KV back. Not between compose
  * and commit. */
