@@ -139,11 +139,11 @@ static void expiry_lower(struct tsr_sched *s, uint64_t at_ns)
     }
 }
 
-static uint64_t seq_expiry(const struct tsr_sched *s, const struct tsr_sched_seq *seq)
+static uint64_t seq_expiry(const struct tsr_sched_seq *seq)
 {
     uint64_t at = seq->deadline_ns ? seq->deadline_ns : UINT64_MAX;
-    if (seq->state == TSR_SCHED_PARKED && seq->parked_ns + s->options.park_ns < at) {
-        at = seq->parked_ns + s->options.park_ns;
+    if (seq->state == TSR_SCHED_PARKED && seq->parked_ns + seq->park_left_ns < at) {
+        at = seq->parked_ns + seq->park_left_ns;
     }
     return at;
 }
@@ -168,6 +168,10 @@ static void settle(struct tsr_sched *s, uint32_t id, uint64_t now_ns)
     if (state == seq->state) {
         return;
     }
+    if (seq->state == TSR_SCHED_PARKED && seq->admitted) {
+        uint64_t parked_ns = now_ns - seq->parked_ns;
+        seq->park_left_ns -= parked_ns < seq->park_left_ns ? parked_ns : seq->park_left_ns;
+    }
     tsr_sched_list_remove(s, id);
     if (state == TSR_SCHED_WAITING) {
         /* From the back: most arrive in order. */
@@ -182,7 +186,7 @@ static void settle(struct tsr_sched *s, uint32_t id, uint64_t now_ns)
     }
     if (state == TSR_SCHED_PARKED) {
         seq->parked_ns = now_ns;
-        expiry_lower(s, now_ns + s->options.park_ns);
+        expiry_lower(s, now_ns + seq->park_left_ns);
     }
 }
 
@@ -249,6 +253,7 @@ int tsr_sched_submit(struct tsr_sched *s, const struct tsr_sched_submit *submit,
         /* Times count from an offset, so that early arrivals keep their priority's worth. */
         .key = now_ns + TSR_SCHED_PRIORITY_MAX * o->age_ns - worth,
         .deadline_ns = submit->deadline_ns,
+        .park_left_ns = o->park_ns,
         .user = submit->user,
         .cookie = submit->cookie,
     };
@@ -305,6 +310,9 @@ void tsr_sched_token(struct tsr_sched *s, uint32_t id, uint32_t token, uint64_t 
     if (seq->credit > 0) {
         seq->credit--;
     }
+    uint64_t spent_ns = s->options.park_ns - seq->park_left_ns;
+    uint64_t earned_ns = s->options.park_ns / TSR_SCHED_PARK_TOKENS;
+    seq->park_left_ns += earned_ns < spent_ns ? earned_ns : spent_ns;
     settle(s, id, now_ns);
 }
 
@@ -321,7 +329,7 @@ uint32_t tsr_sched_expire(struct tsr_sched *s, uint64_t now_ns, struct tsr_sched
         if (seq->state == TSR_SCHED_FREE) {
             continue;
         }
-        uint64_t at = seq_expiry(s, seq);
+        uint64_t at = seq_expiry(seq);
         if (at > now_ns) {
             next = at < next ? at : next;
             continue;
@@ -436,7 +444,7 @@ static bool seq_is_valid(const struct tsr_sched *s, const struct tsr_sched_seq *
         return seq->admitted && (seq->pending || !idle) && seq->position >= seq->prompt_tokens &&
                seq->position < seq->prompt_tokens + seq->max_tokens;
     case TSR_SCHED_PARKED:
-        return idle && s->expiry_ns <= seq->parked_ns + s->options.park_ns;
+        return idle && s->expiry_ns <= seq_expiry(seq) && seq->park_left_ns <= s->options.park_ns;
     }
     return false;
 }

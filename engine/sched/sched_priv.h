@@ -23,7 +23,8 @@ struct tsr_sched_seq {
 
     uint64_t key; /* order in the queue, smallest first: arrival, less what its priority is worth */
     uint64_t deadline_ns;
-    uint64_t parked_ns; /* since when, while parked */
+    uint64_t parked_ns;    /* since when, while parked */
+    uint64_t park_left_ns; /* how long it may yet be parked, <= park_ns */
     uint64_t user;
     uint64_t cookie;
 };

@@ -315,6 +315,34 @@ static void test_sched_without_credit_from_the_start_holds_no_kv(void **state)
     finish(&b);
 }
 
+/* Credit in drops: what a client may hold KV for is earned by tokens. */
+static void test_sched_adds_up_parks(void **state)
+{
+    (void)state;
+    MAKE(b, 64, plain);
+    struct tsr_sched_ended ended[4];
+    uint32_t reader = submit(&b, 4, 1000, 1, 0, 1);
+    uint32_t miser = submit(&b, 4, 1000, 1, 0, 1);
+    uint64_t now = 1, ended_s = 0;
+    step(&b, now);
+    for (uint32_t s = 1; s < 300; s++, now += SECOND) {
+        tsr_sched_credit(b.sched, reader, 1, now);
+        if (s % 30 == 0 && !ended_s) {
+            tsr_sched_credit(b.sched, miser, 1, now);
+        }
+        step(&b, now);
+        if (tsr_sched_expire(b.sched, now, ended, 4) > 0) {
+            assert_int_equal(ended[0].id, miser);
+            assert_int_equal(ended[0].reason, TSR_SCHED_STARVED);
+            assert_int_equal(ended_s, 0);
+            ended_s = s;
+        }
+    }
+    assert_in_range(ended_s, 31, 45);
+    assert_int_equal(tsr_sched_state(b.sched, reader), TSR_SCHED_PARKED);
+    finish(&b);
+}
+
 static void test_sched_leaves_a_quarter_of_the_queue_to_others(void **state)
 {
     (void)state;
@@ -458,6 +486,7 @@ int main(void)
         cmocka_unit_test(test_sched_parks_alone_without_credit),
         cmocka_unit_test(test_sched_without_credit_from_the_start_holds_no_kv),
         cmocka_unit_test(test_sched_leaves_a_quarter_of_the_queue_to_others),
+        cmocka_unit_test(test_sched_adds_up_parks),
         cmocka_unit_test(test_sched_holds),
         cmocka_unit_test(test_sched_credit_saturates),
         cmocka_unit_test(test_sched_ends_at_the_deadline),

@@ -26,7 +26,8 @@
  * Flow control: a request may be sent as many TOKEN events as it has credit; SUBMIT grants the
  * first, CREDIT adds. A request without credit, or whose events do not fit the ring because the
  * client does not read, is parked: others go on. After hello.park_seconds it is ended
- * (TSR_REASON_PARKED).
+ * (TSR_REASON_PARKED); parks of an answer that has begun add up, less what its tokens earn: a
+ * client that takes park_seconds / 30 for each token is never ended for it.
  *
  * Versions: TSR_WIRE_VERSION counts incompatible changes. New record types, flags and reserved
  * fields that older peers never see are compatible; a client ignores event types that it does not

@@ -28,6 +28,7 @@ enum {
     TSR_SCHED_PRIORITY_MAX = 255,   /* 0 is the lowest priority */
     TSR_SCHED_AGE_MS = 500,         /* one level of priority is worth this long a wait */
     TSR_SCHED_PARK_SECONDS = 30,    /* without credit for this long: ended */
+    TSR_SCHED_PARK_TOKENS = 30,     /* so many tokens earn that time anew */
     TSR_SCHED_TOKENS_DEFAULT = 512, /* max tokens where a request names none */
 };
 
@@ -49,7 +50,7 @@ struct tsr_sched_options {
     uint32_t chunk_rows;     /* rows of prompts in a step that also decodes, 1 .. rows_max - 1 */
     uint32_t logit_rows_max; /* rows with logits a step, >= 2; tsr_exec_options.logit_rows_max */
     uint32_t context;        /* positions that a sequence may have */
-    uint64_t park_ns;        /* without credit for this long: ended */
+    uint64_t park_ns;        /* without credit for this long, in sum while it holds KV: ended */
     uint64_t age_ns; /* a level of priority overtakes what arrived up to this much earlier */
 };
 
@@ -63,7 +64,7 @@ enum tsr_sched_state {
 
 enum tsr_sched_reason {
     TSR_SCHED_DEADLINE, /* its deadline has passed */
-    TSR_SCHED_STARVED,  /* parked for park_ns */
+    TSR_SCHED_STARVED,  /* parked for park_ns, or for more than its tokens have earned */
 };
 
 /* What a request asks. prompt is not copied: it must stay until the sequence has ended. */
