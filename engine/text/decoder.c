@@ -5,7 +5,7 @@
 #include "decoder_priv.h"
 #include "utf8_priv.h"
 
-enum { GROWTH_MAX = 64 }; /* all texts together, times all keys */
+enum { GROWTH_MAX = 16, ROOM = 1 << 16 }; /* all texts together: times all keys, and some more */
 
 struct tsr_decoder_step *tsr_decoder_add(struct tsr_decoder *decoder, enum tsr_decoder_kind kind,
                                          struct tsr_err *err)
@@ -131,7 +131,7 @@ static int decode_all(const struct tsr_decoder *decoder, struct tsr_regex_scratc
                       const uint32_t *index, struct buffer *work, uint32_t *offset,
                       struct buffer *all, struct tsr_err *err)
 {
-    size_t limit = (size_t)hash->offset[hash->n_tokens] * GROWTH_MAX;
+    size_t limit = (size_t)hash->offset[hash->n_tokens] * GROWTH_MAX + ROOM;
     int rc = 0;
     for (uint32_t id = 0; rc == 0 && id < hash->n_tokens; id++) {
         size_t len;

@@ -25,6 +25,8 @@ static int reserve_text(struct tsr_normalize_scratch *s, size_t more)
 {
     if (s->len + more <= s->cap)
         return 0;
+    if (s->len + more > TSR_NORMALIZED_BYTES_MAX)
+        return -E2BIG;
     size_t cap = (s->len + more) * 2 + 256;
     char *grown = realloc(s->text, cap);
     if (!grown)
@@ -44,8 +46,9 @@ int tsr_normalize_put(struct tsr_normalize_scratch *s, const char *bytes, size_t
 {
     if (len == 0)
         return 0;
-    if (reserve_text(s, len) < 0)
-        return -ENOMEM;
+    int rc = reserve_text(s, len);
+    if (rc < 0)
+        return rc;
     memcpy(s->text + s->len, bytes, len);
     s->len += len;
     return tsr_trust_append(&s->trust, s->len, trusted);
@@ -56,8 +59,9 @@ int tsr_normalize_copy(struct tsr_normalize_scratch *s, const char *text, size_t
 {
     if (at == end)
         return 0;
-    if (reserve_text(s, end - at) < 0)
-        return -ENOMEM;
+    int rc = reserve_text(s, end - at);
+    if (rc < 0)
+        return rc;
     memcpy(s->text + s->len, text + at, end - at);
     while (at < end) {
         tsr_trust_over(trust, at, at); /* moves trust->at */
@@ -153,8 +157,9 @@ static int convert(struct tsr_normalize_scratch *s, enum tsr_normal_form form, c
         if (n >= 0)
             s->code_n = (size_t)n;
     }
-    if (reserve_text(s, s->code_n * 4) < 0)
-        return -ENOMEM;
+    int rc = reserve_text(s, s->code_n * 4);
+    if (rc < 0)
+        return rc;
     for (size_t i = 0; i < s->code_n; i++)
         s->len += tsr_utf8_put((uint32_t)s->code[i], s->text + s->len);
     return tsr_trust_append(&s->trust, s->len, trusted);

@@ -24,11 +24,14 @@ struct tsr_normalize_scratch {
     size_t code_n, code_cap, sorted_cap;
 };
 
-/* Appends text[at, end), with the trust that it has. 0 or -ENOMEM. */
+/* A text is not normalized to more bytes: a file says what is put in the place of what. */
+enum { TSR_NORMALIZED_BYTES_MAX = 256 << 20 };
+
+/* Appends text[at, end), with the trust that it has. 0, -E2BIG or -ENOMEM. */
 int tsr_normalize_copy(struct tsr_normalize_scratch *scratch, const char *text, size_t at,
                        size_t end, struct tsr_trust *trust);
 
-/* Appends other bytes. 0 or -ENOMEM. */
+/* Appends other bytes. 0, -E2BIG or -ENOMEM. */
 int tsr_normalize_put(struct tsr_normalize_scratch *scratch, const char *bytes, size_t len,
                       bool trusted);
 
@@ -36,7 +39,7 @@ int tsr_normalize_put(struct tsr_normalize_scratch *scratch, const char *bytes, 
 void tsr_normalize_reset(struct tsr_normalize_scratch *scratch);
 
 /* Normalizes text[begin .. end), whose trust is `trust` (offsets in text). What is not UTF-8 stays
- * as it is. Linear in the length, also for any order of combining marks. 0 or -ENOMEM. */
+ * as it is. Linear in the length, also for any order of combining marks. 0, -E2BIG or -ENOMEM. */
 int tsr_normalize(struct tsr_normalize_scratch *scratch, enum tsr_normal_form form,
                   const char *text, size_t begin, size_t end, struct tsr_trust *trust);
 

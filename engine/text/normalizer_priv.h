@@ -78,8 +78,8 @@ void tsr_normalizer_scratch_fini(struct tsr_normalizer_scratch *scratch);
 void tsr_normalizer_scratch_trim(struct tsr_normalizer_scratch *scratch);
 
 /* Runs all steps, of which there is one at least, on text[begin .. end), whose trust is `trust`
- * (offsets in text); *out is the result, in scratch. 0, -ENOTSUP (matching limit), -ENOMEM. Linear
- * in the length but for regular expressions. */
+ * (offsets in text); *out is the result, in scratch. 0, -ENOTSUP (matching limit), -E2BIG, -ENOMEM.
+ * Linear in the length but for regular expressions. */
 int tsr_normalizer_run(const struct tsr_normalizer *normalizer,
                        struct tsr_normalizer_scratch *scratch, const char *text, size_t begin,
                        size_t end, struct tsr_trust *trust, struct tsr_normalize_scratch **out);

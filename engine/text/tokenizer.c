@@ -458,6 +458,9 @@ int tsr_tokenizer_encode(const struct tsr_tokenizer *tokenizer,
         return tsr_err_set(err, rc,
                            "a regular expression of the model's tokenizer exceeds its limit on "
                            "this text");
+    if (rc == -E2BIG)
+        return tsr_err_set(err, rc, "the text of %zu bytes has more than %d when it is normalized",
+                           total, TSR_NORMALIZED_BYTES_MAX);
     if (rc < 0)
         return tsr_err_set(err, rc, "no memory to tokenize %zu bytes", total);
     return 0;

@@ -247,6 +247,33 @@ static void test_files_tokenizer_json_comes_first(void **state)
     close_subject(&s);
 }
 
+/* A file may say that a letter becomes a book; a text of them is refused, not made. */
+static void test_files_normalizer_cannot_fill_memory(void **state)
+{
+    (void)state;
+    enum { BOOK = 1 << 16, LETTERS = 1 << 13 };
+    static char json[2 * BOOK], letters[LETTERS];
+    int n = snprintf(
+        json, sizeof(json),
+        "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"");
+    memset(json + n, 'b', BOOK);
+    strcpy(json + n + BOOK, "\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"b\":0},\"merges\":[]}}");
+    memset(letters, 'a', sizeof(letters));
+    struct tsr_tokenizer *tokenizer;
+    struct tsr_tokenizer_scratch *scratch;
+    struct tsr_err err;
+    if (tsr_tokenizer_parse(&tokenizer, "file", json, strlen(json), &err) < 0)
+        fail_msg("%s", err.text);
+    assert_int_equal(tsr_tokenizer_scratch_create(&scratch, tokenizer, 64, &err), 0);
+    struct tsr_text_span span = {.text = letters, .len = LETTERS};
+    size_t count;
+    assert_int_equal(
+        tsr_tokenizer_encode(tokenizer, scratch, &span, 1, 0, ids, IDS_MAX, &count, &err), -E2BIG);
+    assert_non_null(strstr(err.text, "normalized"));
+    tsr_tokenizer_scratch_destroy(scratch);
+    tsr_tokenizer_close(tokenizer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -254,6 +281,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_files_config_says_prefix_and_ends, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_files_add_tokens, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_files_tokenizer_json_comes_first, set_up, tear_down),
+        cmocka_unit_test(test_files_normalizer_cannot_fill_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

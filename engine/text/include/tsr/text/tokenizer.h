@@ -81,9 +81,9 @@ void tsr_tokenizer_scratch_destroy(struct tsr_tokenizer_scratch *scratch);
 /* Encodes spans (any bytes; what is not UTF-8 is kept byte by byte) into ids[ids_max]; *n_ids is
  * their number, at most the number of bytes after normalization plus two. Time is bounded by O(n
  * log n) in the bytes; memory is allocated only to grow scratch, in proportion to the bytes.
- * Errors: -E2BIG (more than TSR_ENCODE_BYTES_MAX bytes), -ENOBUFS (ids_max is too small; *n_ids is
- * what was written), -ENOTSUP (a regular expression of the model's file exceeded its matching limit
- * on this text), -ENOMEM. */
+ * Errors: -E2BIG (more than TSR_ENCODE_BYTES_MAX bytes, or 256 MiB when normalized), -ENOBUFS
+ * (ids_max is too small; *n_ids is what was written), -ENOTSUP (a regular expression of the model's
+ * file exceeded its matching limit on this text), -ENOMEM. */
 int tsr_tokenizer_encode(const struct tsr_tokenizer *tokenizer,
                          struct tsr_tokenizer_scratch *scratch, const struct tsr_text_span *spans,
                          size_t n_spans, unsigned flags, uint32_t *ids, size_t ids_max,
