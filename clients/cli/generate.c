@@ -129,7 +129,7 @@ int cli_generate(int argc, char **argv)
     result = cli_answer_stream(t, id, submit_ns, json ? NULL : stdout, json, &answer);
     if (json && (result == CLI_OK || answer.text)) {
         write_object(&answer);
-    } else if (!json) {
+    } else if (!json && (result == CLI_OK || answer.first_ns)) {
         putchar('\n');
     }
     if (figures) {

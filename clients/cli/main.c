@@ -1,5 +1,8 @@
+#include <errno.h>
+#include <fcntl.h>
 #include <locale.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli_priv.h"
 
@@ -23,7 +26,18 @@ static const char help[] =
     "Exit codes: 0 done, 1 refused, failed or did not hold, 2 wrong command line,\n"
     "3 no engine to talk to, 4 the engine went away meanwhile, 130 interrupted.\n";
 
-int main(int argc, char **argv)
+/* So that no file or socket takes the place of a standard stream that is closed; using the stream
+ * still fails. */
+static void open_standard(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0) {
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+        }
+    }
+}
+
+static int run(int argc, char **argv)
 {
     static const struct {
         const char *name;
@@ -39,7 +53,6 @@ int main(int argc, char **argv)
         {"verify", cli_hand_over},
     };
 
-    setlocale(LC_CTYPE, "");
     if (argc < 2) {
         fputs(help, stderr);
         return CLI_USAGE;
@@ -59,4 +72,16 @@ int main(int argc, char **argv)
     }
     fprintf(stderr, "tessera: there is no command '%s'; tessera --help lists them\n", argv[1]);
     return CLI_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    open_standard();
+    setlocale(LC_CTYPE, "");
+    int code = run(argc, argv);
+    if ((fflush(stdout) != 0 || ferror(stdout)) && code == CLI_OK) {
+        fprintf(stderr, "tessera: the output cannot be written: %s\n", strerror(errno));
+        code = CLI_FAILED;
+    }
+    return code;
 }

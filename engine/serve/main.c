@@ -1,6 +1,7 @@
 /* tessera-engine: holds a model and answers through shared memory. Here stands the order of start
  * and end; what is done stands in the files that are called. */
 #include <errno.h>
+#include <fcntl.h>
 #include <libgen.h>
 #include <pthread.h>
 #include <sched.h>
@@ -326,10 +327,22 @@ static void end(struct engine *e)
     }
 }
 
+/* So that no file or socket takes the place of a standard stream that is closed; using the stream
+ * still fails. */
+static void open_standard(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0) {
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     static struct engine engine;
     struct tsr_err err = {0};
+    open_standard();
     engine.start_ns = tsr_clock_ns();
     sched_getaffinity(0, sizeof engine.cpus, &engine.cpus);
     int rc = tsr_serve_options_parse(&engine.options, argc, argv, &err);

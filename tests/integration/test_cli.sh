@@ -47,6 +47,16 @@ timeout -k 10 0.5 "$engine" --check --model "$model" 2>&9
 [ $? = 124 ] || fail "--check was not interrupted"
 exec 9>&-
 
+# No socket becomes the engine's closed standard output. (Only root may look.)
+"$engine" --model "$model" --socket "$socket" --kv-bytes 64M <&- >&- 2>&- &
+engine_pid=$!
+want 0 "$tessera" generate --socket "$socket" --wait 60 --raw --tokens 2 Once
+for fd in 0 1 2; do
+    file=$(readlink "/proc/$engine_pid/fd/$fd")
+    [ -z "$file" ] || [ "$file" = /dev/null ] || fail "descriptor $fd of the engine is $file"
+done
+stop_engine
+
 trap '' HUP # what is ignored at its start, as under nohup, does not end the engine
 start_engine
 trap - HUP
@@ -77,6 +87,19 @@ want 1 "$tessera" generate "${at[@]}" --raw ""
 [ -s "$work/err" ] || fail "an empty prompt was refused without a word"
 want 1 "$tessera" generate "${at[@]}" --raw "$(seq 3000)"
 says err "2048\|2,048" # the context that the prompt exceeds
+
+[ ! -s "$work/out" ] || fail "a refused prompt has an answer"
+
+# Output that cannot be written is no success, and a closed one does not become the engine's socket.
+for command in "generate --raw --tokens 2 Once" "generate --raw --json --tokens 2 Once" "tokenize Once" "status --json" --help; do
+    [ "$command" = --help ] || command+=" ${at[*]}"
+    # shellcheck disable=SC2086
+    want 1 bash -c '"$@" >/dev/full' - "$tessera" $command
+    says err "cannot be written: No space left"
+    # shellcheck disable=SC2086
+    want 1 bash -c '"$@" >&-' - "$tessera" $command
+    says err "cannot be written: Bad file descriptor"
+done
 
 # Tokens.
 want 0 "$tessera" tokenize "${at[@]}" --ids "Hello there, world"
