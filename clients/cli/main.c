@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <langinfo.h>
 #include <locale.h>
 #include <string.h>
 #include <unistd.h>
@@ -34,6 +35,15 @@ static void open_standard(void)
         if (fcntl(fd, F_GETFD) < 0) {
             open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
         }
+    }
+}
+
+/* Text is UTF-8; libedit drops what the locale's character set has not. */
+static void set_locale(void)
+{
+    setlocale(LC_CTYPE, "");
+    if (strcmp(nl_langinfo(CODESET), "UTF-8") != 0) {
+        setlocale(LC_CTYPE, "C.UTF-8");
     }
 }
 
@@ -77,7 +87,7 @@ static int run(int argc, char **argv)
 int main(int argc, char **argv)
 {
     open_standard();
-    setlocale(LC_CTYPE, "");
+    set_locale();
     int code = run(argc, argv);
     if ((fflush(stdout) != 0 || ferror(stdout)) && code == CLI_OK) {
         fprintf(stderr, "tessera: the output cannot be written: %s\n", strerror(errno));

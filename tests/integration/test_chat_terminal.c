@@ -90,6 +90,7 @@ struct terminal {
 };
 
 static struct terminal terminal;
+static const char *locale = "C.UTF-8";
 
 static void open_chat(const char *const *more)
 {
@@ -103,7 +104,9 @@ static void open_chat(const char *const *more)
     if (terminal.pid == 0) {
         setenv("TERM", "xterm", 1);
         setenv("NO_COLOR", "1", 1);
-        setenv("LC_ALL", "C.UTF-8", 1);
+        setenv("LC_ALL", locale, 1); /* where it is empty, LANG counts */
+        unsetenv("LC_CTYPE");
+        unsetenv("LANG");
         setenv("XDG_STATE_HOME", folder, 1);
         setenv("HOME", folder, 1);
         setenv("ASAN_OPTIONS", "detect_leaks=0",
@@ -257,6 +260,22 @@ static void test_chat_terminal_keeps_history_to_oneself(void **state)
     assert_int_equal(close_chat(), 0);
 }
 
+static void test_chat_terminal_takes_every_character_in_any_locale(void **state)
+{
+    (void)state;
+    static const char *const locales[] = {"C.UTF-8", "", "C"};
+    for (size_t i = 0; i < sizeof locales / sizeof *locales; i++) {
+        locale = locales[i];
+        open_chat(NULL);
+        expect(PROMPT);
+        type_line("/größe\r");
+        expect("no command /größe;");
+        expect(PROMPT);
+        type_line("\004");
+        assert_int_equal(close_chat(), 0);
+    }
+}
+
 int main(void)
 {
     find_programs();
@@ -268,6 +287,7 @@ int main(void)
         cmocka_unit_test(test_chat_terminal_answers_and_leaves),
         cmocka_unit_test(test_chat_terminal_ctrl_c_stops_the_answer_not_the_program),
         cmocka_unit_test(test_chat_terminal_keeps_history_to_oneself),
+        cmocka_unit_test(test_chat_terminal_takes_every_character_in_any_locale),
     };
     return cmocka_run_group_tests(tests, start_engine, stop_engine);
 }
