@@ -601,10 +601,6 @@ static int audit(struct tsr_door *door, uint64_t now_ns, struct tsr_door_event *
     while (door->audit_at && count < max) {
         struct tsr_channel *channel = door->audit_at;
         door->audit_at = channel->next;
-        if (channel->state == CHANNEL_LEFT && !is_on_the_way(channel->fd)) {
-            forget(door, channel);
-            continue;
-        }
         if (channel->state != CHANNEL_OPEN) {
             continue;
         }
@@ -619,6 +615,18 @@ static int audit(struct tsr_door *door, uint64_t now_ns, struct tsr_door_event *
         }
     }
     return count;
+}
+
+/* In every step: a client that dies looks for a moment as if it had left its grant there. */
+static void forget_taken(struct tsr_door *door)
+{
+    struct tsr_channel *next;
+    for (struct tsr_channel *channel = door->left ? door->first : NULL; channel; channel = next) {
+        next = channel->next;
+        if (channel->state == CHANNEL_LEFT && !is_on_the_way(channel->fd)) {
+            forget(door, channel);
+        }
+    }
 }
 
 static void expire_handshakes(struct tsr_door *door, uint64_t now_ns)
@@ -665,6 +673,7 @@ int tsr_door_step(struct tsr_door *door, struct tsr_door_event *events, int max)
     int count = 0;
     struct epoll_event ready[READY_A_STEP];
     int most = max < READY_A_STEP ? max : READY_A_STEP;
+    forget_taken(door);
     int found = epoll_wait(door->epoll, ready, most, 0);
     for (int i = 0; i < found; i++) {
         struct tsr_channel *channel = ready[i].data.ptr;
