@@ -671,6 +671,7 @@ int tsr_door_step(struct tsr_door *door, struct tsr_door_event *events, int max)
     assert(max > 0);
     uint64_t now_ns = tsr_clock_ns();
     int count = 0;
+    bool opened = false;
     struct epoll_event ready[READY_A_STEP];
     int most = max < READY_A_STEP ? max : READY_A_STEP;
     forget_taken(door);
@@ -683,10 +684,12 @@ int tsr_door_step(struct tsr_door *door, struct tsr_door_event *events, int max)
             count += hear(door, channel, ready[i].events, now_ns, &events[count]);
         } else if (shake_hands(door, channel, now_ns)) {
             report(&events[count++], TSR_DOOR_OPENED, channel, "");
+            opened = true;
         }
     }
     expire_handshakes(door, now_ns);
-    if (count < max) {
+    /* An owner may close a channel that was opened at once: no GONE of it may follow. */
+    if (count < max && !opened) {
         count += audit(door, now_ns, events + count, max - count);
     }
     resume_listening(door, now_ns);

@@ -494,6 +494,38 @@ static void test_door_finds_holes(void **state)
     pair_close(&pair);
 }
 
+/* Whoever hears OPENED may close the channel before it looks at the next event. */
+static void test_door_does_not_audit_what_it_opens(void **state)
+{
+    (void)state;
+    struct pair pair;
+    assert_int_equal(pair_open(&pair, NULL), 0);
+    struct tsr_link second;
+    struct pair_knock knock = {.link = &second, .path = pair.path};
+    pthread_t thread;
+    struct tsr_door_stats stats;
+    struct tsr_door_event events[8];
+    tsr_door_stats(pair.door, &stats);
+    uint64_t bytes = stats.bytes;
+    assert_int_equal(pthread_create(&thread, NULL, pair_knock_thread, &knock), 0);
+    do {
+        assert_int_equal(tsr_door_step(pair.door, events, 8), 0);
+        tsr_door_stats(pair.door, &stats);
+    } while (stats.bytes == bytes);
+    usleep(1000 * (TSR_DOOR_AUDIT_MS + 100)); /* it says ready, and the audit is due */
+    assert_int_equal(madvise(pair.link.requests.base + 4096, 8192, MADV_REMOVE), 0);
+    assert_int_equal(tsr_door_step(pair.door, events, 8), 1);
+    assert_int_equal(events[0].kind, TSR_DOOR_OPENED);
+    struct tsr_channel *opened = events[0].channel;
+    assert_int_equal(tsr_door_step(pair.door, events, 8), 1);
+    assert_int_equal(events[0].kind, TSR_DOOR_GONE);
+    assert_ptr_equal(events[0].channel, pair.channel);
+    pthread_join(thread, NULL);
+    tsr_door_close(pair.door, opened, NULL);
+    tsr_link_close(&second);
+    pair_close(&pair);
+}
+
 static void test_door_destroy_answers_who_knocks(void **state)
 {
     (void)state;
@@ -562,6 +594,7 @@ int main(void)
         cmocka_unit_test(test_door_sees_a_client_die),
         cmocka_unit_test(test_door_drops_a_client_that_floods_it),
         cmocka_unit_test(test_door_finds_holes),
+        cmocka_unit_test(test_door_does_not_audit_what_it_opens),
         cmocka_unit_test(test_door_destroy_answers_who_knocks),
         cmocka_unit_test(test_door_leaks_nothing),
     };
