@@ -126,6 +126,7 @@ TSR_INLINE void start_sums(struct work *k, const int n_rows)
 TSR_INLINE void add_products(const struct tsr_layout l, const bool unpacked, const uint8_t *groups,
                              const int part, struct work *k, const int n_rows)
 {
+#pragma GCC unroll 8
     for (int i = 0; i < 8; i++) {
         __m512i x = unpacked ? load512(k->w + i * 32) : step_weights(l, groups, 8 * part + i);
         tile_rows_hide(&k->a);
@@ -164,6 +165,7 @@ TSR_INLINE void tile(const enum tsr_format format, const struct chunk *c, const 
                     (size_t)acts->cols * sizeof *acts->q, n_rows);
     for (uint32_t s = 0; s < steps; s++) {
         const uint8_t *groups = c ? NULL : step_groups(l, panel, s);
+#pragma GCC unroll 2 /* so that the shifts of H are constants */
         for (int half = 0; half < 2; half++) {
             if (half == 0 || l.sub == 16) {
                 start_sums(&k, n_rows);
