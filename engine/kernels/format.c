@@ -6,7 +6,10 @@
 #include <assert.h>
 #include <math.h>
 
-enum { ROWS = TSR_PANEL_ROWS };
+/* Layouts are constants to these: without, each bit costs a division. */
+#define INLINE static inline __attribute__((always_inline))
+
+enum { ROWS = TSR_PANEL_ROWS, GROUPS_MAX = 8 };
 
 /* clang-format off */
 static const struct tsr_format_info infos[TSR_FORMAT_COUNT] = {
@@ -93,54 +96,34 @@ static void store_u16(uint8_t *p, uint32_t v)
     memcpy(p, &u, sizeof u);
 }
 
-/* Where the bits of input k (0..31) of row 0 lie in a step's groups: offset of a 16-bit half, and
- * the lowest bit there. Of row r: 4r bytes further. */
+/* Where the bits of input k (0..31) lie in a row's lanes of a step's groups: which group, and the
+ * lowest bit in its 32-bit lane. */
 struct place {
     uint32_t low, low_bit, high, high_bit;
 };
 
-static struct place place_of(const struct tsr_layout *l, uint32_t k)
+INLINE struct place place_of(const struct tsr_layout l, uint32_t k)
 {
-    uint32_t n = 32u / l->low, g = k / n, p = k % n / 2; /* inputs a group, group, pair */
-    struct place at = {.low = g * 64 + k % 2 * 2, .low_bit = l->low * p};
-    at.high = l->low * 64u + k % 2 * 2;
-    if (l->high == 2) {
-        at.high += g / 2 * 64;
+    const uint32_t n = 32u / l.low;          /* inputs a group */
+    const uint32_t g = k / n, p = k % n / 2; /* group, pair */
+    struct place at = {.low = g, .low_bit = l.low * p, .high = l.low};
+    if (l.high == 2) {
+        at.high += g / 2;
         at.high_bit = (p == 3 ? 0 : 4 * p + 4) + 2 * (g % 2);
-    } else if (l->low == 4) {
+    } else if (l.low == 4) {
         at.high_bit = (p == 3 ? 0 : 4 * p + 4) + g;
     } else {
         at.high_bit = (2 * (p % 4) + 2 + 8 * g + p / 4) % 16;
     }
+    at.low_bit += k % 2 * 16;
+    at.high_bit += k % 2 * 16;
     return at;
 }
 
-static void put(const struct tsr_layout *l, uint8_t *groups, uint32_t k, uint32_t r, uint32_t v)
+INLINE uint32_t encode(const struct tsr_layout l, int q)
 {
-    struct place at = place_of(l, k);
-    uint8_t *low = groups + at.low + 4 * r, *high = groups + at.high + 4 * r;
-    store_u16(low, tsr_load_u16(low) | (v & ((1u << l->low) - 1)) << at.low_bit);
-    if (l->high) {
-        store_u16(high, tsr_load_u16(high) | v >> l->low << at.high_bit);
-    }
-}
-
-static uint32_t get(const struct tsr_layout *l, const uint8_t *groups, uint32_t k, uint32_t r)
-{
-    struct place at = place_of(l, k);
-    uint32_t v = (uint32_t)tsr_load_u16(groups + at.low + 4 * r) >> at.low_bit;
-    v &= (1u << l->low) - 1;
-    if (l->high) {
-        uint32_t high = (uint32_t)tsr_load_u16(groups + at.high + 4 * r) >> at.high_bit;
-        v |= (high & ((1u << l->high) - 1)) << l->low;
-    }
-    return v;
-}
-
-static uint32_t encode(const struct tsr_layout *l, int q)
-{
-    if (!l->table) {
-        return (uint32_t)(q + l->offset) & ((1u << (l->low + l->high)) - 1);
+    if (!l.table) {
+        return (uint32_t)(q + l.offset) & ((1u << (l.low + l.high)) - 1);
     }
     uint32_t i = 0;
     while (tsr_iq4_values[i] != q) {
@@ -149,48 +132,72 @@ static uint32_t encode(const struct tsr_layout *l, int q)
     return i;
 }
 
-static int decode(const struct tsr_layout *l, uint32_t v)
+INLINE int decode(const struct tsr_layout l, uint32_t v)
 {
-    return l->table ? tsr_iq4_values[v] : l->low == 8 ? (int8_t)v : (int)v - l->offset;
+    return l.table ? tsr_iq4_values[v] : l.low == 8 ? (int8_t)v : (int)v - l.offset;
 }
 
 /* A step's integers into lane r of a packed block that was zero. */
-static void pack_step(const struct tsr_layout *l, const struct tsr_ints *x, uint32_t step,
+INLINE void pack_step(const struct tsr_layout l, const struct tsr_ints *x, uint32_t step,
                       uint32_t r, uint8_t *block)
 {
-    float d = l->super ? x->d : x->d * x->scale[0], m = l->super ? x->m : x->m * x->min[0];
+    float d = l.super ? x->d : x->d * x->scale[0], m = l.super ? x->m : x->m * x->min[0];
     store_u16(block + 2 * r, tsr_f32_to_f16(d));
-    if (l->minima) {
+    if (l.minima) {
         store_u16(block + 32 + 2 * r, tsr_f32_to_f16(m));
     }
-    for (uint32_t i = 0; l->super && i < 32u / l->sub; i++) {
-        uint32_t at = (step * (32u / l->sub) + i) * ROWS + r;
+    for (uint32_t i = 0; l.super && i < 32u / l.sub; i++) {
+        uint32_t at = (step * (32u / l.sub) + i) * ROWS + r;
         uint8_t scale = (uint8_t)(int8_t)x->scale[i], min = (uint8_t)x->min[i];
-        if (l->minima && l->sub == 32) {
-            block[tsr_layout_minima(l) + at] = min;
-        } else if (l->minima) {
+        if (l.minima && l.sub == 32) {
+            block[tsr_layout_minima(&l) + at] = min;
+        } else if (l.minima) {
             scale |= (uint8_t)(min << 4);
         }
-        block[tsr_layout_scales(l) + at] = scale;
+        block[tsr_layout_scales(&l) + at] = scale;
     }
-    uint8_t *groups = block + tsr_layout_groups(l) + step * tsr_layout_step_bytes(l);
+    uint32_t lanes[GROUPS_MAX] = {0};
     for (uint32_t k = 0; k < 32; k++) {
-        put(l, groups, k, r, encode(l, x->q[k]));
+        struct place at = place_of(l, k);
+        uint32_t v = encode(l, x->q[k]);
+        lanes[at.low] |= (v & ((1u << l.low) - 1)) << at.low_bit;
+        if (l.high) {
+            lanes[at.high] |= v >> l.low << at.high_bit;
+        }
+    }
+    uint8_t *groups = block + tsr_layout_groups(&l) + step * tsr_layout_step_bytes(&l);
+    for (uint32_t i = 0; i < (uint32_t)l.low + l.high; i++) {
+        memcpy(groups + 64 * i + 4 * r, &lanes[i], 4);
+    }
+}
+
+INLINE void pack_row_as(const enum tsr_format format, enum tsr_dtype dtype, const uint8_t *src,
+                        uint32_t cols, uint32_t r, uint8_t *panel)
+{
+    const struct tsr_layout l = tsr_layouts[format];
+    const struct tsr_dtype_info *info = tsr_dtype_info(dtype);
+    const uint32_t steps = tsr_layout_steps(&l);
+    for (uint32_t s = 0; s < cols / 32; s++) {
+        struct tsr_ints x;
+        const uint8_t *block = src + (size_t)(32 * s / info->block) * info->block_bytes;
+        tsr_block_ints(dtype, block, 32 * s % info->block / 32, &x);
+        pack_step(l, &x, s % steps, r, panel + s / steps * tsr_layout_block_bytes(&l));
     }
 }
 
 static void pack_row(enum tsr_format format, enum tsr_dtype dtype, const uint8_t *src,
                      uint32_t cols, uint32_t r, uint8_t *panel)
 {
-    const struct tsr_layout *l = &tsr_layouts[format];
-    const struct tsr_dtype_info *info = tsr_dtype_info(dtype);
-    const uint32_t steps = tsr_layout_steps(l);
-    for (uint32_t s = 0; s < cols / 32; s++) {
-        struct tsr_ints x;
-        const uint8_t *block = src + (size_t)(32 * s / info->block) * info->block_bytes;
-        tsr_block_ints(dtype, block, 32 * s % info->block / 32, &x);
-        pack_step(l, &x, s % steps, r, panel + s / steps * tsr_layout_block_bytes(l));
+#define CASE(name, f)                                                                              \
+    case f:                                                                                        \
+        pack_row_as(f, dtype, src, cols, r, panel);                                                \
+        break;
+    switch (format) {
+        TSR_BLOCK_FORMATS(CASE)
+    default:
+        assert(0);
     }
+#undef CASE
 }
 
 /* q8_0 from values: one scale of absmax / 127 for 32 inputs. */
@@ -206,7 +213,7 @@ static void quantize_block(const float *x, uint32_t r, uint8_t *block)
         float q = ints.d > 0 ? rintf(x[k] / ints.d) : 0;
         ints.q[k] = (int8_t)fminf(fmaxf(q, -127), 127);
     }
-    pack_step(&tsr_layouts[TSR_FORMAT_Q8_0], &ints, 0, r, block);
+    pack_step(tsr_layouts[TSR_FORMAT_Q8_0], &ints, 0, r, block);
 }
 
 void tsr_panel_put_row(enum tsr_format format, const float *x, uint32_t cols, uint32_t row,
@@ -266,22 +273,22 @@ struct row_step {
     float d[2], m[2];
 };
 
-static void read_step(const struct tsr_layout *l, const uint8_t *panel, uint32_t k0, uint32_t r,
-                      struct row_step *out)
+INLINE void read_step_as(const struct tsr_layout l, const uint8_t *panel, uint32_t k0, uint32_t r,
+                         struct row_step *out)
 {
-    const uint32_t steps = tsr_layout_steps(l), step = k0 / 32 % steps;
-    const uint8_t *block = panel + k0 / 32 / steps * tsr_layout_block_bytes(l);
-    const uint8_t *groups = block + tsr_layout_groups(l) + step * tsr_layout_step_bytes(l);
+    const uint32_t steps = tsr_layout_steps(&l), step = k0 / 32 % steps;
+    const uint8_t *block = panel + k0 / 32 / steps * tsr_layout_block_bytes(&l);
+    const uint8_t *groups = block + tsr_layout_groups(&l) + step * tsr_layout_step_bytes(&l);
     float d = tsr_f16_to_f32(tsr_load_u16(block + 2 * r));
-    float m = l->minima ? tsr_f16_to_f32(tsr_load_u16(block + 32 + 2 * r)) : 0;
+    float m = l.minima ? tsr_f16_to_f32(tsr_load_u16(block + 32 + 2 * r)) : 0;
     for (uint32_t i = 0; i < 2; i++) {
-        uint32_t at = (l->sub == 32 ? step : 2 * step + i) * ROWS + r;
+        uint32_t at = (l.sub == 32 ? step : 2 * step + i) * ROWS + r;
         out->d[i] = d;
         out->m[i] = m;
-        if (l->super) {
-            uint8_t scale = block[tsr_layout_scales(l) + at];
-            uint8_t min = l->minima ? block[tsr_layout_minima(l) + at] : 0;
-            if (l->minima && l->sub == 16) {
+        if (l.super) {
+            uint8_t scale = block[tsr_layout_scales(&l) + at];
+            uint8_t min = l.minima ? block[tsr_layout_minima(&l) + at] : 0;
+            if (l.minima && l.sub == 16) {
                 scale &= 15;
                 min >>= 4;
             }
@@ -289,9 +296,33 @@ static void read_step(const struct tsr_layout *l, const uint8_t *panel, uint32_t
             out->m[i] *= (float)min;
         }
     }
-    for (uint32_t k = 0; k < 32; k++) {
-        out->q[k] = (int16_t)decode(l, get(l, groups, k, r));
+    uint32_t lanes[GROUPS_MAX];
+    for (uint32_t i = 0; i < (uint32_t)l.low + l.high; i++) {
+        lanes[i] = tsr_load_u32(groups + 64 * i + 4 * r);
     }
+    for (uint32_t k = 0; k < 32; k++) {
+        struct place at = place_of(l, k);
+        uint32_t v = lanes[at.low] >> at.low_bit & ((1u << l.low) - 1);
+        if (l.high) {
+            v |= (lanes[at.high] >> at.high_bit & ((1u << l.high) - 1)) << l.low;
+        }
+        out->q[k] = (int16_t)decode(l, v);
+    }
+}
+
+static void read_step(enum tsr_format format, const uint8_t *panel, uint32_t k0, uint32_t r,
+                      struct row_step *out)
+{
+#define CASE(name, f)                                                                              \
+    case f:                                                                                        \
+        read_step_as(tsr_layouts[f], panel, k0, r, out);                                           \
+        break;
+    switch (format) {
+        TSR_BLOCK_FORMATS(CASE)
+    default:
+        assert(0);
+    }
+#undef CASE
 }
 
 void tsr_panel_to_int(enum tsr_format format, const void *panel, uint32_t k0, int16_t q[32][16],
@@ -299,7 +330,7 @@ void tsr_panel_to_int(enum tsr_format format, const void *panel, uint32_t k0, in
 {
     for (uint32_t r = 0; r < ROWS; r++) {
         struct row_step x;
-        read_step(&tsr_layouts[format], panel, k0, r, &x);
+        read_step(format, panel, k0, r, &x);
         for (uint32_t k = 0; k < 32; k++) {
             q[k][r] = x.q[k];
         }
@@ -333,7 +364,7 @@ static float value(enum tsr_format format, const uint8_t *panel, uint32_t k, uin
         return plain_value(format, panel, k, r);
     }
     if (k % 32 == 0) {
-        read_step(l, panel, k, r, x);
+        read_step(format, panel, k, r, x);
     }
     float v = x->d[k % 32 / 16] * (float)x->q[k % 32];
     return l->minima ? v + x->m[k % 32 / 16] : v;

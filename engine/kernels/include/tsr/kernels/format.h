@@ -52,6 +52,26 @@ enum tsr_format {
     TSR_FORMAT_COUNT
 };
 
+/* Does X(name, format) for every format. */
+#define TSR_FORMATS(X)                                                                             \
+    X(f32, TSR_FORMAT_F32)                                                                         \
+    X(f16, TSR_FORMAT_F16)                                                                         \
+    X(bf16, TSR_FORMAT_BF16)                                                                       \
+    TSR_BLOCK_FORMATS(X)
+#define TSR_BLOCK_FORMATS(X)                                                                       \
+    X(q8_0, TSR_FORMAT_Q8_0)                                                                       \
+    X(q4_0, TSR_FORMAT_Q4_0)                                                                       \
+    X(q4_1, TSR_FORMAT_Q4_1)                                                                       \
+    X(q5_0, TSR_FORMAT_Q5_0)                                                                       \
+    X(q5_1, TSR_FORMAT_Q5_1)                                                                       \
+    X(iq4_nl, TSR_FORMAT_IQ4_NL)                                                                   \
+    X(q2_k, TSR_FORMAT_Q2_K)                                                                       \
+    X(q3_k, TSR_FORMAT_Q3_K)                                                                       \
+    X(q4_k, TSR_FORMAT_Q4_K)                                                                       \
+    X(q5_k, TSR_FORMAT_Q5_K)                                                                       \
+    X(q6_k, TSR_FORMAT_Q6_K)                                                                       \
+    X(iq4_xs, TSR_FORMAT_IQ4_XS)
+
 struct tsr_format_info {
     const char *name;
     uint32_t block;        /* inputs a block */
