@@ -115,8 +115,8 @@ static void iq4_xs(const uint8_t *b, uint32_t s, struct tsr_ints *x)
     set_scales(x, (low | high << 4) - 32, (low | high << 4) - 32);
 }
 
-/* A step of two halves, each with an E4M3 scale of its own, whose sign is not looked at; 0x7f counts
- * as 0, 0xff as 480 (ggml-impl.h, ggml_ue4m3_to_fp32). */
+/* A step of two halves, each with an E4M3 scale of its own, whose sign is not looked at; 0x7f
+ * counts as 0, 0xff as 480 (ggml-impl.h, ggml_ue4m3_to_fp32). */
 static void nvfp4(const uint8_t *b, uint32_t s, struct tsr_ints *x)
 {
     x->d = 0.5f; /* the table's numbers are doubled */
