@@ -40,10 +40,10 @@ void tsr_kv_destroy(struct tsr_kv_pool *pool);
 /* Binds seq to caller-owned storage for pages_max indices. */
 void tsr_kv_seq_init(struct tsr_kv_seq *seq, uint32_t *pages, uint32_t pages_max);
 
-/* Grows seq to hold `positions` positions; the first call says the sequence's length, by which models
- * whose rotary frequencies depend on it choose them. 0; -ENOSPC where the pool has too few pages free
- * (nothing taken); -E2BIG where seq's table is too small. No allocation. One thread (the frontend)
- * calls this. */
+/* Grows seq to hold `positions` positions; the first call says the sequence's length, by which
+ * models whose rotary frequencies depend on it choose them. 0; -ENOSPC where the pool has too few
+ * pages free (nothing taken); -E2BIG where seq's table is too small. No allocation. One thread (the
+ * frontend) calls this. */
 int tsr_kv_reserve(struct tsr_kv_pool *pool, struct tsr_kv_seq *seq, uint32_t positions);
 
 /* Gives all pages back. */
