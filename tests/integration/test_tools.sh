@@ -127,17 +127,17 @@ want 0 template "$model" --ids
 [ "$(tr ' ' '\n' <"$work/out" | grep -c '^2,$')" = 1 ] || fail "a message ends its turn: $(cat "$work/out")"
 printf '{{ bos_token is defined }} {{ eos_token }} {{ colour }} {{ strftime_now("%%d %%b %%Y %%H:%%M:%%S") }}' >"$work/own.jinja"
 gives '{"colour": "blue"}'
-for now in 2026-01-02T03:04:05 2026-01-02T03:04:05Z 2026-01-02T03:04:05.678+02:00 "2026-01-02 03:04:05-0330"; do
-    want 0 template "$model" --template "$work/own.jinja" --now "$now"
-    [ "$(cat "$work/out")" = "False <|im_end|> blue 02 Jan 2026 03:04:05" ] || fail "--now $now: $(cat "$work/out")"
+for moment in 2026-01-02T03:04:05 2026-01-02T03:04:05Z 2026-01-02T03:04:05.678+02:00 "2026-01-02 03:04:05-0330"; do
+    want 0 template "$model" --template "$work/own.jinja" --now "$moment"
+    [ "$(cat "$work/out")" = "False <|im_end|> blue 02 Jan 2026 03:04:05" ] || fail "--now $moment: $(cat "$work/out")"
 done
 want 0 template "$model" --template "$work/own.jinja" --now 2026-01-02
 says out "02 Jan 2026 00:00:00"
 gives '{"eos_token": "END"}'
 want 0 template "$model" --template "$work/own.jinja"
 says out "False END"
-for now in yesterday 2026-02-31 2026-01-02T25:00 2026-01-02T03:04:05+2 2026-01-02T03:04:05ZZ; do
-    want 2 template "$model" --now "$now"
+for moment in yesterday 2026-02-31 2026-01-02T25:00 2026-01-02T03:04:05+2 2026-01-02T03:04:05ZZ; do
+    want 2 template "$model" --now "$moment"
     says err "--now"
 done
 want 1 template "$model" --template "$work/none.jinja"
