@@ -3,7 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "../../conformance/tokenize.h"
+#include "tokenize.h"
 
 static char folder[4096];
 

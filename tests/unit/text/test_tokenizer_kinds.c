@@ -3,7 +3,7 @@
 #include <dirent.h>
 #include <time.h>
 
-#include "../../conformance/tokenize.h"
+#include "tokenize.h"
 
 enum { LONG = 1 << 20 };
 
