@@ -11,14 +11,6 @@
 /* In appliance mode the frontend wakes nobody: the thread looks this often. */
 static const long nap_ns = 500000;
 
-/* NUL-terminated copy of a token's text; NULL where there is no such token. */
-static char *token_text(const struct tsr_vocab *vocab, uint32_t id)
-{
-    size_t len = 0;
-    const char *text = id == TSR_TOKEN_NONE ? NULL : tsr_vocab_text(vocab, id, &len);
-    return text ? strndup(text, len) : NULL;
-}
-
 int tsr_textwork_create(struct tsr_textwork **out, const struct tsr_tokenizer *tokenizer,
                         uint32_t ids_max, size_t payload_bytes, struct tsr_err *err)
 {
@@ -35,8 +27,8 @@ int tsr_textwork_create(struct tsr_textwork **out, const struct tsr_tokenizer *t
         goto fail;
     }
     const struct tsr_vocab *vocab = tsr_tokenizer_vocab(tokenizer);
-    work->bos = token_text(vocab, vocab->bos);
-    work->eos = token_text(vocab, vocab->eos);
+    work->bos = tsr_vocab_text_copy(vocab, vocab->bos);
+    work->eos = tsr_vocab_text_copy(vocab, vocab->eos);
 
     const char *source = tsr_tokenizer_chat_template(tokenizer);
     struct tsr_err why = {0};

@@ -15,6 +15,13 @@ const char *tsr_vocab_text(const struct tsr_vocab *vocab, uint32_t id, size_t *l
     return vocab->bytes + vocab->offset[id];
 }
 
+char *tsr_vocab_text_copy(const struct tsr_vocab *vocab, uint32_t id)
+{
+    size_t len;
+    const char *text = tsr_vocab_text(vocab, id, &len);
+    return text ? strndup(text, len) : NULL;
+}
+
 bool tsr_vocab_is_end(const struct tsr_vocab *vocab, uint32_t id)
 {
     for (uint32_t i = 0; i < vocab->n_ends; i++)

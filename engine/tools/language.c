@@ -8,14 +8,6 @@
 #include <tsr/model/gguf.h>
 #include <tsr/text/detok.h>
 
-/* NUL-terminated copy of a token's text; NULL where there is no such token. */
-static char *token_text(const struct tsr_vocab *vocab, uint32_t id)
-{
-    size_t len = 0;
-    const char *text = id == TSR_TOKEN_NONE ? NULL : tsr_vocab_text(vocab, id, &len);
-    return text ? strndup(text, len) : NULL;
-}
-
 int tsr_language_open(struct tsr_language *language, const char *path, struct tsr_err *err)
 {
     struct stat st;
@@ -33,8 +25,8 @@ int tsr_language_open(struct tsr_language *language, const char *path, struct ts
         return rc;
     }
     const struct tsr_vocab *vocab = tsr_tokenizer_vocab(language->tokenizer);
-    language->bos = token_text(vocab, vocab->bos);
-    language->eos = token_text(vocab, vocab->eos);
+    language->bos = tsr_vocab_text_copy(vocab, vocab->bos);
+    language->eos = tsr_vocab_text_copy(vocab, vocab->eos);
     return 0;
 }
 

@@ -54,6 +54,10 @@ struct tsr_vocab {
 /* The text of a token; NULL (and *len 0) where id is not below n_tokens. Not NUL-terminated. */
 const char *tsr_vocab_text(const struct tsr_vocab *vocab, uint32_t id, size_t *len);
 
+/* A NUL-terminated copy of it, the caller's to free; NULL where there is no such token (also
+ * TSR_TOKEN_NONE), or no memory. */
+char *tsr_vocab_text_copy(const struct tsr_vocab *vocab, uint32_t id);
+
 /* Whether id ends an answer: the end-of-text and end-of-turn ids of the model's files. */
 bool tsr_vocab_is_end(const struct tsr_vocab *vocab, uint32_t id);
 
