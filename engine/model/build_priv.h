@@ -127,13 +127,6 @@ uint32_t tsr_build_window(struct tsr_builder *b, bool slides, uint32_t window);
 /* The model was made for that many positions, if that is more than it says. */
 void tsr_build_context(struct tsr_builder *b, double positions);
 
-/* Qwen's: use_sliding_window puts one on the layers from max_window_layers on (qwen2.c). */
-struct tsr_qwen_windows {
-    uint32_t window;
-    uint8_t *slides; /* for each layer */
-};
-struct tsr_qwen_windows tsr_build_qwen_windows(struct tsr_builder *b);
-
 /* Where rotary parameters stand. */
 struct tsr_build_rope {
     double theta;           /* the base where the file does not say */
@@ -205,6 +198,10 @@ struct tsr_build_head {
  * tensor of the files has been taken and every key that matters has been read: else the model would
  * be one that computes something else. Returns status. */
 int tsr_build_end(struct tsr_builder *b, const struct tsr_build_head *how);
+
+/* Embedding, layers and head of Qwen 2 and 3 (qwen2.c): use_sliding_window puts a window on the
+ * layers from max_window_layers on, unless layer_types says which. Returns status. */
+int tsr_build_qwen_layers(struct tsr_builder *b, const struct tsr_build_attention *how);
 
 /* The builders: program empty, config and tensors set. 0, -EINVAL, -ENOTSUP, -ENOMEM. */
 int tsr_build_baichuan(struct tsr_builder *b);

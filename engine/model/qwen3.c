@@ -10,19 +10,12 @@ int tsr_build_qwen3(struct tsr_builder *b)
     tsr_build_expect_string(b, "hidden_act", "silu");
     const struct tsr_build_rope rope = {.theta = 10000.0};
     const enum tsr_bias bias = tsr_build_bias(b, "attention_bias");
-    struct tsr_build_attention attention = {
+    const struct tsr_build_attention attention = {
         .rotates = true,
         .rope = tsr_build_rope(b, &rope),
         .qkv_bias = bias,
         .o_bias = bias,
         .qk_norm = TSR_QK_NORM_HEAD,
     };
-    const struct tsr_qwen_windows windows = tsr_build_qwen_windows(b);
-    tsr_build_embed(b, 1.0f);
-    for (uint32_t layer = 0; layer < b->h.layers && b->status == 0; layer++) {
-        attention.window = tsr_build_window(b, windows.slides[layer], windows.window);
-        tsr_build_attention(b, layer, &attention);
-        tsr_build_ffn(b, layer, &(struct tsr_build_ffn){.act = TSR_ACT_SILU});
-    }
-    return tsr_build_end(b, &(struct tsr_build_head){0});
+    return tsr_build_qwen_layers(b, &attention);
 }
