@@ -127,6 +127,26 @@ static bool all_zero(const uint32_t *words, size_t count)
     return true;
 }
 
+/* What kind of answer it asks for, against the kind of payload. */
+static int check_answer(const struct tsr_wire_submit *s, struct tsr_err *err)
+{
+    unsigned answers = s->flags & TSR_SUBMIT_ANSWERS;
+    if (answers & (answers - 1)) {
+        return tsr_err_set(err, -EINVAL,
+                           "flags 0x%x ask for more than one of token ids, embedding, text of ids "
+                           "and rendered chat",
+                           s->flags);
+    }
+    if (answers == TSR_SUBMIT_DETOKENIZE && s->kind != TSR_PAYLOAD_TOKENS) {
+        return tsr_err_set(err, -EINVAL, "payload kind %u: only token ids can be detokenized",
+                           s->kind);
+    }
+    if (answers == TSR_SUBMIT_RENDER && s->kind != TSR_PAYLOAD_CHAT) {
+        return tsr_err_set(err, -EINVAL, "payload kind %u: only a chat can be rendered", s->kind);
+    }
+    return 0;
+}
+
 static int check_submit(const uint8_t *record, uint32_t record_bytes, struct tsr_wire_request *out,
                         struct tsr_err *err)
 {
@@ -162,11 +182,15 @@ static int check_submit(const uint8_t *record, uint32_t record_bytes, struct tsr
                            "flags 0x%x, or a reserved field, ask for what this version has not",
                            s->flags);
     }
+    int result = check_answer(s, err);
+    if (result < 0) {
+        return result;
+    }
     out->submit.fixed = s;
     out->submit.bias = (const void *)(record + sizeof *s);
     out->submit.stops = record + sizeof *s + s->bias_count * sizeof(struct tsr_wire_bias);
     out->submit.chunk = record + chunk_off;
-    int result = check_sampling(s, err);
+    result = check_sampling(s, err);
     if (!result) {
         result = check_biases(out->submit.bias, s->bias_count, err);
     }
@@ -413,6 +437,8 @@ const char *tsr_reason_name(uint32_t reason)
         [TSR_REASON_ERROR] = "error",
         [TSR_REASON_SHUTDOWN] = "shutdown",
         [TSR_REASON_TOKENIZED] = "tokenized",
+        [TSR_REASON_EMBEDDED] = "embedded",
+        [TSR_REASON_WRITTEN] = "written",
     };
     return reason < sizeof names / sizeof names[0] ? names[reason] : "unknown";
 }

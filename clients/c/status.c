@@ -5,13 +5,30 @@
 #include <string.h>
 
 static_assert(TSR_WIRE_STATUS_NODES_MAX == 16 && TSR_WIRE_STATUS_THREADS_MAX == 128 &&
-                  TSR_WIRE_STATUS_REQUESTS_MAX == 64,
+                  TSR_WIRE_STATUS_REQUESTS_MAX == 64 && TSR_WIRE_STATUS_REASONS == 16,
               "struct tessera_status has room for what the wire brings");
 
 static void copy_string(char *out, const char *in, size_t bytes)
 {
     memcpy(out, in, bytes);
     out[bytes - 1] = '\0';
+}
+
+/* What stands behind the requests; a version with other counters shows those that both know. */
+static void decode_counters(const struct tsr_wire_status *s, const void *at, const void *end,
+                            struct tessera_status *out)
+{
+    struct tsr_wire_status_counters counters = {0};
+    size_t bytes = s->counters_bytes < sizeof counters ? s->counters_bytes : sizeof counters;
+    if (bytes > (size_t)((const uint8_t *)end - (const uint8_t *)at)) {
+        return;
+    }
+    memcpy(&counters, at, bytes);
+    memcpy(out->requests_ended, counters.requests_ended, sizeof out->requests_ended);
+    out->cached_tokens = counters.cached_tokens;
+    out->queue_ns = counters.queue_ns;
+    out->prefill_ns = counters.prefill_ns;
+    out->decode_ns = counters.decode_ns;
 }
 
 /* `record` is a copy in which nothing changes; its counts are not trusted. */
@@ -80,6 +97,7 @@ static bool decode(const struct tsr_wire_status *s, uint32_t bytes, struct tesse
             .tokens_max = requests[i].tokens_max,
         };
     }
+    decode_counters(s, requests + s->request_count, (const uint8_t *)s + bytes, out);
     return true;
 }
 

@@ -459,6 +459,27 @@ uint64_t tessera_submit_tokens(struct tessera *t, const uint32_t *tokens, size_t
     return submit(t, TSR_PAYLOAD_TOKENS, tokens, (uint64_t)count * sizeof *tokens, options, 0, err);
 }
 
+uint64_t tessera_submit_embed(struct tessera *t, const char *text, size_t text_bytes,
+                              const struct tessera_options *options, struct tessera_error *err)
+{
+    return submit(t, TSR_PAYLOAD_TEXT, text, text_bytes, options, TSR_SUBMIT_EMBED, err);
+}
+
+uint64_t tessera_submit_embed_tokens(struct tessera *t, const uint32_t *tokens, size_t count,
+                                     const struct tessera_options *options,
+                                     struct tessera_error *err)
+{
+    return submit(t, TSR_PAYLOAD_TOKENS, tokens, (uint64_t)count * sizeof *tokens, options,
+                  TSR_SUBMIT_EMBED, err);
+}
+
+uint64_t tessera_submit_detokenize(struct tessera *t, const uint32_t *tokens, size_t count,
+                                   const struct tessera_options *options, struct tessera_error *err)
+{
+    return submit(t, TSR_PAYLOAD_TOKENS, tokens, (uint64_t)count * sizeof *tokens, options,
+                  TSR_SUBMIT_DETOKENIZE, err);
+}
+
 static bool make_pieces(struct tessera *t, struct tessera_error *err)
 {
     if (!t->pieces) {
@@ -541,4 +562,18 @@ uint64_t tessera_submit_tokenize_chat(struct tessera *t, const struct tessera_me
         return 0;
     }
     return submit_chat(t, messages, count, options, TSR_SUBMIT_TOKENIZE | TSR_SUBMIT_PIECES, err);
+}
+
+uint64_t tessera_submit_embed_chat(struct tessera *t, const struct tessera_message *messages,
+                                   size_t count, const struct tessera_options *options,
+                                   struct tessera_error *err)
+{
+    return submit_chat(t, messages, count, options, TSR_SUBMIT_EMBED, err);
+}
+
+uint64_t tessera_submit_render(struct tessera *t, const struct tessera_message *messages,
+                               size_t count, const struct tessera_options *options,
+                               struct tessera_error *err)
+{
+    return submit_chat(t, messages, count, options, TSR_SUBMIT_RENDER, err);
 }

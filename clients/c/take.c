@@ -15,7 +15,7 @@ static const uint64_t check_ns = (uint64_t)TSR_LINK_HANGUP_MS * 1000000u;
 
 /* ---- Records into events ---- */
 
-static uint32_t text_in(uint32_t claimed, uint32_t fits)
+static uint32_t no_more_than(uint32_t claimed, uint32_t fits)
 {
     return claimed < fits ? claimed : fits;
 }
@@ -50,7 +50,7 @@ static bool decode_token(struct tessera *t, struct live *live, const struct tsr_
     }
     event->kind = TESSERA_TOKEN;
     event->text = (const char *)token->text;
-    event->text_bytes = text_in(token->text_bytes, bytes - (uint32_t)sizeof *token);
+    event->text_bytes = no_more_than(token->text_bytes, bytes - (uint32_t)sizeof *token);
     event->has_token = !(token->flags & TSR_WIRE_TOKEN_TEXT_ONLY);
     event->token = token->token;
     event->index = token->index;
@@ -82,12 +82,12 @@ static bool decode_tokens(struct tessera *t, const struct tsr_wire_tokens *token
         return false;
     }
     uint32_t most = (bytes - (uint32_t)sizeof *tokens) / (uint32_t)sizeof(struct tsr_wire_piece);
-    uint32_t count = text_in(tokens->count, most);
+    uint32_t count = no_more_than(tokens->count, most);
     const struct tsr_wire_piece *pieces = (const void *)(tokens + 1);
     const char *text = (const char *)(pieces + count);
     const char *end = (const char *)tokens + bytes;
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t length = text_in(pieces[i].text_bytes, (uint32_t)(end - text));
+        uint32_t length = no_more_than(pieces[i].text_bytes, (uint32_t)(end - text));
         t->pieces[i] =
             (struct tessera_piece){.token = pieces[i].token, .text_bytes = length, .text = text};
         text += length;
@@ -97,6 +97,35 @@ static bool decode_tokens(struct tessera *t, const struct tsr_wire_tokens *token
     event->piece_count = count;
     event->piece_total = tokens->total;
     event->pieces = t->pieces;
+    return true;
+}
+
+static bool decode_embedding(const struct tsr_wire_embedding *embedding, uint32_t bytes,
+                             struct tessera_event *event)
+{
+    if (bytes < sizeof *embedding) {
+        return false;
+    }
+    event->kind = TESSERA_EMBEDDING;
+    event->value_first = embedding->first;
+    event->value_count = no_more_than(embedding->count, (bytes - (uint32_t)sizeof *embedding) /
+                                                            (uint32_t)sizeof(float));
+    event->value_total = embedding->total;
+    event->values = embedding->values;
+    return true;
+}
+
+static bool decode_text(const struct tsr_wire_text *text, uint32_t bytes,
+                        struct tessera_event *event)
+{
+    if (bytes < sizeof *text) {
+        return false;
+    }
+    event->kind = TESSERA_TEXT;
+    event->text = (const char *)text->text;
+    event->text_bytes = no_more_than(text->text_bytes, bytes - (uint32_t)sizeof *text);
+    event->text_offset = text->offset;
+    event->text_total = text->total;
     return true;
 }
 
@@ -112,6 +141,7 @@ static bool decode_accepted(const struct tsr_wire_accepted *accepted, uint32_t b
     event->tokens_max = accepted->tokens_max;
     event->queue_position = accepted->queue_position;
     event->seed = accepted->seed;
+    event->in_reasoning = (accepted->flags & TSR_ACCEPTED_REASONING) != 0;
     event->time_ns = accepted->time_ns;
     return true;
 }
@@ -134,7 +164,7 @@ static bool decode_done(const struct tsr_wire_done *done, uint32_t bytes,
     event->decode_ns = done->decode_ns;
     event->time_ns = done->time_ns;
     event->text = done->text;
-    event->text_bytes = text_in(done->text_bytes, sizeof done->text);
+    event->text_bytes = no_more_than(done->text_bytes, sizeof done->text);
     return true;
 }
 
@@ -148,7 +178,7 @@ static bool decode_error(const struct tsr_wire_error *error, uint32_t bytes,
     event->code = (enum tessera_code)error->code;
     event->retry_ms = error->retry_ms;
     event->text = error->text;
-    event->text_bytes = text_in(error->text_bytes, sizeof error->text);
+    event->text_bytes = no_more_than(error->text_bytes, sizeof error->text);
     return true;
 }
 
@@ -177,6 +207,12 @@ bool tessera_decode(struct tessera *t, const void *record, const struct tsr_reco
         break;
     case TSR_EV_TOKENS:
         known = decode_tokens(t, record, info->bytes, event);
+        break;
+    case TSR_EV_EMBEDDING:
+        known = decode_embedding(record, info->bytes, event);
+        break;
+    case TSR_EV_TEXT:
+        known = decode_text(record, info->bytes, event);
         break;
     case TSR_EV_DONE:
         last = known = decode_done(record, info->bytes, event);

@@ -10,8 +10,11 @@ static_assert(TESSERA_TOP_MAX == TSR_WIRE_TOP_LOGPROBS_MAX, "limits agree");
 static_assert(TESSERA_STOPS_MAX == TSR_WIRE_STOPS_MAX, "limits agree");
 static_assert(TESSERA_STOP_BYTES == TSR_WIRE_STOP_BYTES_MAX, "limits agree");
 static_assert(TESSERA_BIASES_MAX == TSR_WIRE_BIAS_MAX, "limits agree");
-static_assert((int)TESSERA_END == TSR_REASON_END && (int)TESSERA_TOKENIZED == TSR_REASON_TOKENIZED,
+static_assert((int)TESSERA_END == TSR_REASON_END && (int)TESSERA_WRITTEN == TSR_REASON_WRITTEN,
               "reasons agree");
+static_assert((int)TESSERA_POOLING_LAST == TSR_POOLING_LAST &&
+                  (int)TESSERA_TOOLS_MISTRAL == TSR_TOOLS_MISTRAL,
+              "what HELLO says of the model agrees");
 static_assert((int)TESSERA_CODE_BUSY == TSR_CODE_BUSY &&
                   (int)TESSERA_CODE_SHUTDOWN == TSR_CODE_SHUTDOWN,
               "codes agree");
@@ -149,7 +152,12 @@ void tessera_info(struct tessera *t, struct tessera_info *info)
         .park_seconds = hello->park_seconds,
         .weights_bytes = hello->weights_bytes,
         .parameters = hello->parameters,
+        .embedding_width = hello->embedding_width,
+        .pooling = (enum tessera_pooling)hello->pooling,
         .has_chat = (hello->flags & TSR_HELLO_CHAT) != 0,
+        .has_tools = (hello->flags & TSR_HELLO_TOOLS) != 0,
+        .has_reasoning = (hello->flags & TSR_HELLO_REASONING) != 0,
+        .tools = (enum tessera_tools)hello->tools,
         .may_poll = tsr_link_may_poll(&t->link),
     };
 }

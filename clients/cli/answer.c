@@ -103,6 +103,8 @@ int cli_answer_stream(struct tessera *t, uint64_t id, uint64_t submit_ns, FILE *
             answer->reason = event.reason;
             return judge(&event, cli_interrupts > interrupts);
         case TESSERA_TOKENS:
+        case TESSERA_EMBEDDING:
+        case TESSERA_TEXT:
             break;
         }
     }

@@ -165,6 +165,7 @@ static bool say_accepted(struct tsr_frontend *f, struct tsr_request *r)
         r->seq == TSR_SCHED_NONE ? 0 : tsr_sched_queue_position(f->sched, r->seq);
     event->seed = r->sampling.seed;
     event->time_ns = tsr_clock_ns();
+    event->flags = 0;
     event->reserved = 0;
     tsr_channel_commit(r->session->channel, TSR_EV_ACCEPTED, sizeof *event);
     tsr_frontend_touch(f, r->session);

@@ -199,6 +199,11 @@ static bool acceptable(struct tsr_frontend *f, struct tsr_session *s,
                "this model has no chat template; send the prompt as text");
         return false;
     }
+    if (submit->flags & (TSR_SUBMIT_EMBED | TSR_SUBMIT_DETOKENIZE | TSR_SUBMIT_RENDER)) {
+        refuse(f, s, submit, TSR_CODE_UNSUPPORTED, 0,
+               "this engine makes no embeddings and no text without an answer yet");
+        return false;
+    }
     if (submit->penalty_tokens != 0) {
         refuse(f, s, submit, TSR_CODE_UNSUPPORTED, 0,
                "penalties over the last %u tokens: this engine looks at all (0)",

@@ -107,7 +107,8 @@ static inline void fake_submit(struct fake_session *session, const struct tsr_wi
 static inline void fake_status(struct tsr_channel *channel, uint64_t id)
 {
     uint32_t bytes = sizeof(struct tsr_wire_status) + sizeof(struct tsr_wire_status_node) +
-                     2 * sizeof(struct tsr_wire_status_thread);
+                     2 * sizeof(struct tsr_wire_status_thread) +
+                     sizeof(struct tsr_wire_status_counters);
     struct tsr_wire_status *s = tsr_channel_reserve(channel, bytes);
     if (!s) {
         tsr_channel_error(channel, false, id, TSR_CODE_BUSY, 1, "no room for a status");
@@ -125,6 +126,10 @@ static inline void fake_status(struct tsr_channel *channel, uint64_t id)
     struct tsr_wire_status_thread *threads = (void *)(node + 1);
     strcpy(threads[0].name, "worker 0");
     threads[1].cpu = -1;
+    struct tsr_wire_status_counters *counters = (void *)(threads + 2);
+    s->counters_bytes = sizeof *counters;
+    counters->requests_ended[TSR_REASON_STOP] = 7;
+    counters->decode_ns = 9;
     tsr_channel_commit(channel, TSR_EV_STATUS, bytes);
 }
 
@@ -195,13 +200,58 @@ static inline void fake_accept(struct fake_session *session, struct fake_request
     }
 }
 
+/* An embedding: a payload byte each; or the payload itself as text. By records of up to 100. */
+static inline bool fake_part(struct fake_session *session, struct fake_request *r)
+{
+    bool embeds = r->flags & TSR_SUBMIT_EMBED;
+    uint32_t count = r->payload_bytes - r->sent < 100 ? r->payload_bytes - r->sent : 100;
+    uint32_t bytes = embeds ? (uint32_t)(sizeof(struct tsr_wire_embedding) + count * sizeof(float))
+                            : (uint32_t)sizeof(struct tsr_wire_text) + count;
+    void *event = tsr_channel_reserve(session->channel, bytes);
+    if (!event) {
+        return false;
+    }
+    if (embeds) {
+        struct tsr_wire_embedding *embedding = event;
+        embedding->request = r->id;
+        embedding->first = r->sent;
+        embedding->count = count;
+        embedding->total = r->payload_bytes;
+        embedding->reserved = 0;
+        for (uint32_t i = 0; i < count; i++) {
+            embedding->values[i] = r->payload[r->sent + i];
+        }
+    } else {
+        struct tsr_wire_text *text = event;
+        text->request = r->id;
+        text->offset = r->sent;
+        text->text_bytes = count;
+        text->total = r->payload_bytes;
+        text->reserved = 0;
+        memcpy(text->text, r->payload + r->sent, count);
+    }
+    tsr_channel_commit(session->channel, embeds ? TSR_EV_EMBEDDING : TSR_EV_TEXT, bytes);
+    r->sent += count;
+    return true;
+}
+
+static inline int fake_reason(const struct fake_request *r)
+{
+    return r->flags & TSR_SUBMIT_TOKENIZE  ? TSR_REASON_TOKENIZED
+           : r->flags & TSR_SUBMIT_EMBED   ? TSR_REASON_EMBEDDED
+           : r->flags & TSR_SUBMIT_ANSWERS ? TSR_REASON_WRITTEN
+                                           : TSR_REASON_END;
+}
+
 /* One token, or a record of tokens. False: no room or credit, or nothing to send. */
 static inline bool fake_token(struct fake_session *session, struct fake_request *r)
 {
     if (r->sent == r->payload_bytes || r->sent >= r->tokens_max) {
-        fake_finish(session, r,
-                    r->flags & TSR_SUBMIT_TOKENIZE ? TSR_REASON_TOKENIZED : TSR_REASON_END);
+        fake_finish(session, r, fake_reason(r));
         return true;
+    }
+    if (r->flags & (TSR_SUBMIT_ANSWERS & ~TSR_SUBMIT_TOKENIZE)) {
+        return fake_part(session, r);
     }
     if (r->flags & TSR_SUBMIT_TOKENIZE) {
         uint32_t count = r->payload_bytes - r->sent < 100 ? r->payload_bytes - r->sent : 100;
@@ -392,6 +442,9 @@ static inline int fake_prepare(struct fake_engine *engine, const struct tsr_door
                                             .sequences_max = 8,
                                             .payload_bytes_max = FAKE_PAYLOAD_MAX,
                                             .vocabulary = 256,
+                                            .embedding_width = 1234,
+                                            .pooling = TSR_POOLING_LAST,
+                                            .tools = TSR_TOOLS_HERMES,
                                             .park_seconds = 30,
                                             .tokens_max_default = 16};
     strcpy(engine->hello.model, "echo");

@@ -421,6 +421,49 @@ static void test_client_tokenizes(void **state)
     tessera_close(t);
 }
 
+static void test_client_takes_embeddings_and_texts(void **state)
+{
+    (void)state;
+    struct tessera *t = connect_with(256);
+    struct tessera_info info;
+    tessera_info(t, &info);
+    assert_int_equal(info.embedding_width, 1234);
+    assert_int_equal(info.pooling, TESSERA_POOLING_LAST);
+    assert_int_equal(info.tools, TESSERA_TOOLS_HERMES);
+    char in[1234];
+    memset(in, 'k', sizeof in);
+    uint32_t ids[4] = {0x6b6b6b6b, 0x6b6b6b6b, 0x6b6b6b6b, 0x6b6b6b6b};
+    struct tessera_message say = {"user", "kkk"};
+    uint64_t embed = tessera_submit_embed(t, in, sizeof in, NULL, &err);
+    uint64_t text = tessera_submit_detokenize(t, ids, 4, NULL, &err);
+    uint64_t render = tessera_submit_render(t, &say, 1, NULL, &err);
+    assert_true(embed && text && render);
+    uint32_t values = 0, bytes = 0, ended = 0;
+    struct tessera_event event;
+    while (tessera_wait(t, &event, 10000, &err) == 1) {
+        if (event.kind == TESSERA_EMBEDDING) {
+            assert_true(event.id == embed && event.value_first == values);
+            assert_int_equal(event.value_total, sizeof in);
+            for (uint32_t i = 0; i < event.value_count; i++) {
+                assert_true(event.values[i] == 'k');
+            }
+            values += event.value_count;
+        } else if (event.kind == TESSERA_TEXT && event.id == text) {
+            assert_int_equal(event.text_offset, bytes);
+            assert_int_equal(event.text_total, sizeof ids);
+            assert_memory_equal(event.text, in, event.text_bytes);
+            bytes += event.text_bytes;
+        } else if (event.kind == TESSERA_DONE) {
+            assert_int_equal(event.reason, event.id == embed ? TESSERA_EMBEDDED : TESSERA_WRITTEN);
+            ended++;
+        }
+    }
+    assert_int_equal(values, sizeof in);
+    assert_int_equal(bytes, sizeof ids);
+    assert_int_equal(ended, 3);
+    tessera_close(t);
+}
+
 static void test_client_grants_credit_by_hand(void **state)
 {
     (void)state;
@@ -473,6 +516,8 @@ static void test_client_asks_status_among_events(void **state)
         assert_int_equal(status.thread_count, 2);
         assert_string_equal(status.threads[0].name, "worker 0");
         assert_int_equal(status.threads[1].cpu, -1);
+        assert_int_equal(status.requests_ended[TESSERA_STOP], 7);
+        assert_int_equal(status.decode_ns, 9);
     }
     struct tessera_event end = finish(t, id, out, sizeof out);
     assert_int_equal(strlen(out), sizeof in);
@@ -628,6 +673,7 @@ int main(void)
         cmocka_unit_test(test_client_sends_chats),
         cmocka_unit_test(test_client_gets_alternatives),
         cmocka_unit_test(test_client_tokenizes),
+        cmocka_unit_test(test_client_takes_embeddings_and_texts),
         cmocka_unit_test(test_client_grants_credit_by_hand),
         cmocka_unit_test(test_client_cancels),
         cmocka_unit_test(test_client_asks_status_among_events),

@@ -92,6 +92,22 @@ TESSERA_API int tessera_connect(struct tessera **t, const char *path,
 /* Hangs up; the engine cancels what is live. NULL is ignored. */
 TESSERA_API void tessera_close(struct tessera *t);
 
+/* How hidden states become an embedding. */
+enum tessera_pooling {
+    TESSERA_POOLING_NONE = 0, /* this engine makes no embeddings of this model */
+    TESSERA_POOLING_MEAN = 1,
+    TESSERA_POOLING_CLS = 2,  /* the first token's */
+    TESSERA_POOLING_LAST = 3, /* the last token's */
+};
+
+/* How the model writes tool calls, as its chat template has it. */
+enum tessera_tools {
+    TESSERA_TOOLS_NONE = 0,    /* not at all, or in a way that is none of these */
+    TESSERA_TOOLS_HERMES = 1,  /* <tool_call>{"name": ..., "arguments": {...}}</tool_call> */
+    TESSERA_TOOLS_LLAMA3 = 2,  /* {"name": ..., "parameters": {...}} */
+    TESSERA_TOOLS_MISTRAL = 3, /* [TOOL_CALLS][{"name": ..., "arguments": {...}}, ...] */
+};
+
 struct tessera_info {
     const char *model;           /* strings live as long as the handle */
     const char *architecture;    /* "llama" */
@@ -109,7 +125,12 @@ struct tessera_info {
     uint32_t park_seconds; /* how long a request may be without credit */
     uint64_t weights_bytes;
     uint64_t parameters;
-    int has_chat; /* the model brings a chat template */
+    uint32_t embedding_width; /* floats of an embedding; 0: none are made of this model */
+    enum tessera_pooling pooling;
+    int has_chat;      /* the model brings a chat template */
+    int has_tools;     /* ... which has a use for `tools` */
+    int has_reasoning; /* ... which knows <think> */
+    enum tessera_tools tools;
     int may_poll; /* as tessera_wait() would decide for the calling thread in AUTO mode */
 };
 
@@ -150,7 +171,9 @@ struct tessera_options {
     int no_turn;           /* chat: do not open the assistant's turn [0] */
     const char
         *template_json;   /* chat: a JSON object with further variables for the template [NULL]; its
-                            `messages` go before the list, which may then be empty */
+                            `messages` go before the list, which may then be empty; the string
+                            `continue_with` is not the template's: it is put behind the prompt, with
+                            special tokens recognised, and the answer goes on from there */
     uint32_t deadline_ms; /* until the last token [0: none] */
     uint8_t priority;     /* 0 .. 255, limited by the engine's policy [TESSERA_PRIORITY_USUAL] */
     uint64_t tenant; /* for whom, where the policy lets this user speak for others [0: this user] */
@@ -194,10 +217,12 @@ TESSERA_API int tessera_credit(struct tessera *t, uint64_t id, uint32_t credit,
 enum tessera_event_kind {
     TESSERA_ACCEPTED =
         1, /* admitted: prompt_tokens, cached_tokens, tokens_max, queue_position, seed */
-    TESSERA_TOKEN = 2,  /* token, text, index, time_ns; with logprobs: logprob, top */
-    TESSERA_TOKENS = 3, /* answer to tessera_submit_tokenize(): pieces */
-    TESSERA_DONE = 4,   /* last event of an accepted request: reason, figures */
-    TESSERA_FAILED = 5, /* last event of a request that was not accepted: code, retry_ms, text */
+    TESSERA_TOKEN = 2,     /* token, text, index, time_ns; with logprobs: logprob, top */
+    TESSERA_TOKENS = 3,    /* answer to tessera_submit_tokenize(): pieces */
+    TESSERA_DONE = 4,      /* last event of an accepted request: reason, figures */
+    TESSERA_FAILED = 5,    /* last event of a request that was not accepted: code, retry_ms, text */
+    TESSERA_EMBEDDING = 6, /* answer to tessera_submit_embed(): values */
+    TESSERA_TEXT = 7,      /* answer to tessera_submit_detokenize() and _render(): text */
 };
 
 enum tessera_reason {
@@ -210,6 +235,8 @@ enum tessera_reason {
     TESSERA_ERROR = 7,  /* text says what */
     TESSERA_SHUTDOWN = 8,
     TESSERA_TOKENIZED = 9,
+    TESSERA_EMBEDDED = 10,
+    TESSERA_WRITTEN = 11, /* the text of tessera_submit_detokenize() or _render() is complete */
 };
 
 enum tessera_code {
@@ -243,7 +270,8 @@ struct tessera_event {
     enum tessera_event_kind kind;
     uint64_t id;
 
-    /* TOKEN; DONE and FAILED: a sentence, or empty. Not NUL-terminated, whole UTF-8 characters. */
+    /* TOKEN, TEXT; DONE and FAILED: a sentence, or empty. Not NUL-terminated, whole UTF-8
+     * characters. */
     const char *text;
     uint32_t text_bytes;
 
@@ -256,7 +284,7 @@ struct tessera_event {
     float logprob;
     uint32_t top_count;
     const struct tessera_top *top;
-    uint64_t time_ns; /* CLOCK_MONOTONIC at the engine; every kind but TOKENS and FAILED */
+    uint64_t time_ns; /* CLOCK_MONOTONIC at the engine; with TOKEN, ACCEPTED and DONE */
 
     /* TOKENS */
     uint32_t piece_first; /* index of pieces[0] in the whole */
@@ -264,12 +292,23 @@ struct tessera_event {
     uint32_t piece_total;
     const struct tessera_piece *pieces;
 
+    /* EMBEDDING: a part of it; up to a width of 4,086 all of it */
+    uint32_t value_first; /* index of values[0] in the whole */
+    uint32_t value_count;
+    uint32_t value_total;
+    const float *values;
+
+    /* TEXT */
+    uint32_t text_offset; /* of the text in the whole */
+    uint32_t text_total;  /* bytes of the whole */
+
     /* ACCEPTED, DONE */
     uint32_t prompt_tokens;
     uint32_t cached_tokens;
     uint32_t tokens_max;
     uint32_t queue_position;
     uint64_t seed;
+    int in_reasoning; /* ACCEPTED: the chat's prompt ends with <think>, the answer begins there */
 
     /* DONE */
     enum tessera_reason reason;
@@ -329,6 +368,38 @@ TESSERA_API uint64_t tessera_submit_tokenize_chat(struct tessera *t,
                                                   const struct tessera_options *options,
                                                   struct tessera_error *err);
 
+/* The text of ids (TESSERA_TEXT events, then TESSERA_DONE with TESSERA_WRITTEN; an empty text has
+ * none of the former). Of `options` only show_special counts. */
+TESSERA_API uint64_t tessera_submit_detokenize(struct tessera *t, const uint32_t *tokens,
+                                               size_t count, const struct tessera_options *options,
+                                               struct tessera_error *err);
+
+/* The prompt that the template makes of a chat, as text; of `options` no_turn and template_json
+ * count. */
+TESSERA_API uint64_t tessera_submit_render(struct tessera *t,
+                                           const struct tessera_message *messages, size_t count,
+                                           const struct tessera_options *options,
+                                           struct tessera_error *err);
+
+/* ---- Embeddings ---- */
+
+/* Asks for the embedding of a prompt: info.embedding_width floats of Euclidean length 1, pooled as
+ * info.pooling says (TESSERA_ACCEPTED, TESSERA_EMBEDDING events, then TESSERA_DONE with
+ * TESSERA_EMBEDDED). The same prompt has the same bytes whatever else the engine does. Of `options`
+ * those count that make the prompt, and deadline_ms, priority and tenant. Returns the id, or 0 as
+ * above. */
+TESSERA_API uint64_t tessera_submit_embed(struct tessera *t, const char *text, size_t text_bytes,
+                                          const struct tessera_options *options,
+                                          struct tessera_error *err);
+TESSERA_API uint64_t tessera_submit_embed_tokens(struct tessera *t, const uint32_t *tokens,
+                                                 size_t count,
+                                                 const struct tessera_options *options,
+                                                 struct tessera_error *err);
+TESSERA_API uint64_t tessera_submit_embed_chat(struct tessera *t,
+                                               const struct tessera_message *messages, size_t count,
+                                               const struct tessera_options *options,
+                                               struct tessera_error *err);
+
 /* ---- Status ---- */
 
 struct tessera_status_node {
@@ -369,6 +440,9 @@ struct tessera_status {
     uint64_t weights_bytes, kv_bytes, kv_used_bytes;
     uint64_t steps, prompt_tokens, completion_tokens; /* since the start */
     uint64_t requests_done, requests_refused;         /* since the start */
+    uint64_t requests_ended[16];                      /* of those done, by enum tessera_reason */
+    uint64_t cached_tokens;                           /* of prompt_tokens: not computed anew */
+    uint64_t queue_ns, prefill_ns, decode_ns;         /* sums over the requests done */
     uint32_t requests_running, requests_waiting, requests_parked;
     uint32_t channels;
     uint32_t node_count, thread_count, request_count;

@@ -174,6 +174,10 @@ static void test_wire_refuses_lengths_that_disagree(void **state)
     REFUSED(submit()->kind = 4);
     REFUSED(submit()->kind = TSR_PAYLOAD_TOKENS); /* 9 bytes are no ids */
     REFUSED(submit()->flags = TSR_SUBMIT_FLAGS_ALL + 1);
+    REFUSED(submit()->flags = TSR_SUBMIT_EMBED | TSR_SUBMIT_TOKENIZE);
+    REFUSED(submit()->flags = TSR_SUBMIT_DETOKENIZE | TSR_SUBMIT_RENDER);
+    REFUSED(submit()->flags = TSR_SUBMIT_DETOKENIZE); /* of a text */
+    REFUSED(submit()->flags = TSR_SUBMIT_RENDER);
     REFUSED(submit()->reserved[0] = 1);
     REFUSED(submit()->reserved[5] = 1);
 #undef REFUSED
@@ -316,6 +320,7 @@ static void test_wire_names_codes_and_reasons(void **state)
     (void)state;
     assert_string_equal(tsr_code_name(TSR_CODE_BUSY), "busy");
     assert_string_equal(tsr_reason_name(TSR_REASON_TOKENIZED), "tokenized");
+    assert_string_equal(tsr_reason_name(TSR_REASON_WRITTEN), "written");
     for (uint32_t i = 0; i < 20; i++) {
         assert_non_null(tsr_code_name(i));
         assert_non_null(tsr_reason_name(i));

@@ -156,6 +156,8 @@ enum tsr_wire_type {
     TSR_EV_DONE = 20,
     TSR_EV_ERROR = 21,
     TSR_EV_STATUS = 22,
+    TSR_EV_EMBEDDING = 23,
+    TSR_EV_TEXT = 24,
 };
 
 /* Why something was refused or ended badly. */
@@ -192,8 +194,20 @@ enum tsr_submit_flag {
     TSR_SUBMIT_NO_TURN = 1 << 6,      /* CHAT: do not open the assistant's turn at the end */
     TSR_SUBMIT_SHOW_SPECIAL = 1 << 7, /* TOKEN text includes special tokens */
     TSR_SUBMIT_SEEDED = 1 << 8, /* `seed` counts; otherwise the engine draws one, see ACCEPTED */
-    TSR_SUBMIT_FLAGS_ALL = (1 << 9) - 1,
+    TSR_SUBMIT_EMBED = 1 << 9, /* answer with the prompt's embedding: EMBEDDING events, then DONE */
+    TSR_SUBMIT_DETOKENIZE = 1 << 10, /* TOKENS: answer with the ids' text: TEXT events, then DONE;
+                                        special tokens only with TSR_SUBMIT_SHOW_SPECIAL */
+    TSR_SUBMIT_RENDER = 1 << 11, /* CHAT: answer with what the template writes: TEXT, then DONE */
+    TSR_SUBMIT_FLAGS_ALL = (1 << 12) - 1,
+    /* Kinds of answers other than a generation: at most one of them. */
+    TSR_SUBMIT_ANSWERS =
+        TSR_SUBMIT_TOKENIZE | TSR_SUBMIT_EMBED | TSR_SUBMIT_DETOKENIZE | TSR_SUBMIT_RENDER,
 };
+
+/* Requests that generate nothing (TSR_SUBMIT_ANSWERS) send no TOKEN events and need no credit; what
+ * concerns sampling, stop strings and tokens_max is checked and has no effect. Only EMBED takes
+ * part in steps, waits in the queue and has ACCEPTED before its answer; its deadline and its
+ * priority count. */
 
 /* SUBMIT: the fixed part, then `bias_count` struct tsr_wire_bias, then `stop_bytes` bytes of stop
  * strings (each a uint16_t length 1 .. TSR_WIRE_STOP_BYTES_MAX and its bytes, unaligned, stop_count
@@ -242,7 +256,13 @@ struct tsr_wire_bias {
  * uint32_t content_bytes, the role, the content; then uint32_t extra_bytes and, if not 0, a JSON
  * object with further variables for the template. Its `messages`, where it has any, go before those
  * listed: messages with more than role and content (tool calls) come that way, with a count of 0.
- * Unaligned, packed, exactly payload_bytes long. */
+ * Unaligned, packed, exactly payload_bytes long.
+ *
+ * One member of the object is not for the template, which does not see it: `continue_with`, a
+ * string, is put behind what the template wrote, with special tokens recognised, and the answer
+ * goes on from there (without repeating it). So an answer can be made to begin with a tool call.
+ * Where the template has opened reasoning (TSR_ACCEPTED_REASONING), "\n</think>\n\n" goes before
+ * it. */
 
 /* CONTINUE: the fixed part, then chunk_bytes of payload. CREDIT and CANCEL may stand between the
  * parts. A request that ends before its payload is whole needs no rest: CONTINUE of a request that
@@ -281,6 +301,25 @@ enum tsr_hello_flag {
     TSR_HELLO_CHAT = 1 << 0,      /* the model has a chat template */
     TSR_HELLO_TENANTS = 1 << 1,   /* this channel may speak for other tenants */
     TSR_HELLO_DEDICATED = 1 << 2, /* the engine's CPUs are its own (appliance mode) */
+    TSR_HELLO_TOOLS = 1 << 3,     /* the chat template has a use for `tools`; see hello.tools */
+    TSR_HELLO_REASONING = 1 << 4, /* the chat template knows reasoning: <think> ... </think> */
+};
+
+/* How the hidden states of a prompt (behind the final norm) become its embedding. The numbers are
+ * GGUF's ({arch}.pooling_type). */
+enum tsr_pooling {
+    TSR_POOLING_NONE = 0, /* this engine makes no embeddings of this model */
+    TSR_POOLING_MEAN = 1, /* the mean of all */
+    TSR_POOLING_CLS = 2,  /* the first token's */
+    TSR_POOLING_LAST = 3, /* the last token's: also where the model says nothing */
+};
+
+/* How a model writes tool calls, as its chat template has it. */
+enum tsr_tools {
+    TSR_TOOLS_NONE = 0,    /* not at all, or in a way that is none of these */
+    TSR_TOOLS_HERMES = 1,  /* <tool_call>{"name": ..., "arguments": {...}}</tool_call> (Qwen too) */
+    TSR_TOOLS_LLAMA3 = 2,  /* {"name": ..., "parameters": {...}}, <|python_tag|> may stand before */
+    TSR_TOOLS_MISTRAL = 3, /* [TOOL_CALLS][{"name": ..., "arguments": {...}}, ...] */
 };
 
 /* HELLO: the first event of a channel. Strings are NUL-terminated. The engine's part fills it once;
@@ -302,7 +341,7 @@ struct tsr_wire_hello {
     uint32_t park_seconds;
     uint32_t tokens_max_default;
     uint32_t top_logprobs_max;
-    uint32_t reserved0;
+    uint32_t embedding_width; /* floats of an embedding; 0: this engine makes none */
     uint64_t engine_cpus[TSR_WIRE_CPUS_MAX /
                          64]; /* where the engine's threads spin: bit c % 64 of word c / 64 */
     uint64_t weights_bytes;
@@ -311,10 +350,17 @@ struct tsr_wire_hello {
     char architecture[32]; /* "llama", "qwen2" */
     char weights[32];      /* "Q4_1", "bf16" */
     char engine[32];       /* version of the engine */
-    uint8_t reserved1[64];
+    uint8_t pooling;       /* enum tsr_pooling */
+    uint8_t tools;         /* enum tsr_tools */
+    uint8_t reserved[62];
 };
 
 static_assert(sizeof(struct tsr_wire_hello) == 512, "hello layout");
+
+enum tsr_accepted_flag {
+    TSR_ACCEPTED_REASONING = 1 << 0, /* CHAT: the prompt ends with <think> and perhaps white space:
+                                        the answer begins as reasoning */
+};
 
 /* ACCEPTED: the request passed admission; it runs or waits. */
 struct tsr_wire_accepted {
@@ -326,7 +372,8 @@ struct tsr_wire_accepted {
     uint32_t queue_position; /* 0: runs from the next step on */
     uint64_t seed;           /* with which the request can be repeated */
     uint64_t time_ns;        /* CLOCK_MONOTONIC */
-    uint64_t reserved;
+    uint32_t flags;          /* enum tsr_accepted_flag */
+    uint32_t reserved;
 };
 
 static_assert(sizeof(struct tsr_wire_accepted) == 64, "accepted layout");
@@ -384,6 +431,34 @@ struct tsr_wire_piece {
     uint32_t text_bytes;
 };
 
+/* EMBEDDING (answer to TSR_SUBMIT_EMBED): a part of the prompt's embedding, pooled as HELLO says
+ * and divided by its Euclidean length. A width of up to 4,086 comes in one event. */
+struct tsr_wire_embedding {
+    struct tsr_record record;
+    uint64_t request;
+    uint32_t first; /* index of values[0] in the whole */
+    uint32_t count;
+    uint32_t total; /* hello.embedding_width */
+    uint32_t reserved;
+    float values[]; /* [count] */
+};
+
+static_assert(sizeof(struct tsr_wire_embedding) == 40, "embedding layout");
+
+/* TEXT (answer to TSR_SUBMIT_DETOKENIZE and TSR_SUBMIT_RENDER): a part of the text, whole UTF-8
+ * characters where the text is UTF-8. An empty text has no event. */
+struct tsr_wire_text {
+    struct tsr_record record;
+    uint64_t request;
+    uint32_t offset;     /* of the part in the whole */
+    uint32_t text_bytes; /* of the part */
+    uint32_t total;      /* bytes of the whole */
+    uint32_t reserved;
+    uint8_t text[];
+};
+
+static_assert(sizeof(struct tsr_wire_text) == 40, "text layout");
+
 enum tsr_reason {
     TSR_REASON_END = 1,       /* an end-of-text token */
     TSR_REASON_STOP = 2,      /* a stop string; stop_index says which */
@@ -394,6 +469,8 @@ enum tsr_reason {
     TSR_REASON_ERROR = 7,  /* code and text say which */
     TSR_REASON_SHUTDOWN = 8,
     TSR_REASON_TOKENIZED = 9, /* a TSR_SUBMIT_TOKENIZE request is complete */
+    TSR_REASON_EMBEDDED = 10, /* a TSR_SUBMIT_EMBED request is */
+    TSR_REASON_WRITTEN = 11,  /* a TSR_SUBMIT_DETOKENIZE or TSR_SUBMIT_RENDER request is */
 };
 
 /* DONE: the final event of a request that was accepted. */
@@ -433,7 +510,9 @@ struct tsr_wire_error {
 
 static_assert(sizeof(struct tsr_wire_error) == 200, "error layout");
 
-/* STATUS: the fixed part, then node_count nodes, thread_count threads, request_count requests.
+/* STATUS: the fixed part, then node_count nodes, thread_count threads, request_count requests, and
+ * counters_bytes of struct tsr_wire_status_counters (0: an engine that has none yet; more or fewer
+ * than a client knows: another version's).
  * Bounded so that the whole fits one record; request_count may be fewer than requests_running +
  * _waiting + _parked. */
 struct tsr_wire_status {
@@ -457,13 +536,13 @@ struct tsr_wire_status {
     uint32_t node_count;
     uint32_t thread_count;
     uint32_t request_count;
-    uint32_t reserved0;
+    uint32_t counters_bytes;
     char model[128];
     char architecture[32];
     char weights[32];
     char kernels[32]; /* "avx512", "avx2", "ref" */
     char engine[32];
-    uint8_t reserved1[8];
+    uint8_t reserved[8];
 };
 
 static_assert(sizeof(struct tsr_wire_status) == 408, "status layout");
@@ -472,6 +551,7 @@ enum {
     TSR_WIRE_STATUS_NODES_MAX = 16,
     TSR_WIRE_STATUS_THREADS_MAX = 128,
     TSR_WIRE_STATUS_REQUESTS_MAX = 64,
+    TSR_WIRE_STATUS_REASONS = 16,
 };
 
 /* The engine's memory on one NUMA node, by size of page. */
@@ -512,13 +592,24 @@ struct tsr_wire_status_request {
     uint32_t tokens_max;
 };
 
+/* Sums since the start. */
+struct tsr_wire_status_counters {
+    uint64_t requests_ended[TSR_WIRE_STATUS_REASONS]; /* accepted ones, by enum tsr_reason */
+    uint64_t cached_tokens;                           /* of prompt_tokens: not computed anew */
+    uint64_t queue_ns;                                /* of requests that ended: as in their DONE */
+    uint64_t prefill_ns;
+    uint64_t decode_ns;
+};
+
+static_assert(sizeof(struct tsr_wire_status_counters) == 160, "status counters layout");
 static_assert(sizeof(struct tsr_wire_status_node) == 48, "status node layout");
 static_assert(sizeof(struct tsr_wire_status_thread) == 32, "status thread layout");
 static_assert(sizeof(struct tsr_wire_status_request) == 40, "status request layout");
 static_assert(sizeof(struct tsr_wire_status) +
                       TSR_WIRE_STATUS_NODES_MAX * sizeof(struct tsr_wire_status_node) +
                       TSR_WIRE_STATUS_THREADS_MAX * sizeof(struct tsr_wire_status_thread) +
-                      TSR_WIRE_STATUS_REQUESTS_MAX * sizeof(struct tsr_wire_status_request) <=
+                      TSR_WIRE_STATUS_REQUESTS_MAX * sizeof(struct tsr_wire_status_request) +
+                      sizeof(struct tsr_wire_status_counters) <=
                   TSR_WIRE_RECORD_BYTES_MAX,
               "a status fits one record");
 
