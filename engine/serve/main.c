@@ -111,8 +111,15 @@ static int open_model(struct engine *e, struct tsr_err *err)
     if (rc < 0) {
         return rc;
     }
-    return tsr_textwork_create(&e->text, e->tokenizer, e->model.program.vocab,
-                               (size_t)e->options.payload_bytes_max, err);
+    const char *own = e->options.chat_template;
+    rc = own ? tsr_tokenizer_read_chat_template(e->tokenizer, own, err) : 0;
+    rc = rc ? rc
+            : tsr_textwork_create(&e->text, e->tokenizer, e->model.program.vocab,
+                                  (size_t)e->options.payload_bytes_max, err);
+    if (rc == 0 && own && !e->text->tmpl) {
+        rc = tsr_err_set(err, -EINVAL, "--chat-template %s cannot be used; see above", own);
+    }
+    return rc;
 }
 
 /* Opens the door while there is still the right to, and makes sure that its folder can be tidied

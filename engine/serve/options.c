@@ -13,14 +13,14 @@
 
 /* clang-format off */
 enum {
-    OPT_MODEL = 256, OPT_SOCKET, OPT_THREADS, OPT_CPUS, OPT_NO_PIN, OPT_CONTEXT, OPT_KV_BYTES, OPT_WEIGHTS, OPT_ISA,
+    OPT_MODEL = 256, OPT_TEMPLATE, OPT_SOCKET, OPT_THREADS, OPT_CPUS, OPT_NO_PIN, OPT_CONTEXT, OPT_KV_BYTES, OPT_WEIGHTS, OPT_ISA,
     OPT_ROWS, OPT_CHUNK, OPT_SEQUENCES, OPT_QUEUE, OPT_PARK, OPT_SPIN, OPT_SPIN_US, OPT_TOKENS, OPT_SECONDS,
     OPT_PAYLOAD, OPT_PROMPTS, OPT_GROUP, OPT_ALLOW, OPT_USER, OPT_NO_SANDBOX, OPT_QUIET, OPT_EXPLAIN, OPT_CHECK,
     OPT_HELP, OPT_VERSION,
 };
 
 static const struct option names[] = {
-    {"model", 1, 0, OPT_MODEL}, {"socket", 1, 0, OPT_SOCKET}, {"threads", 1, 0, OPT_THREADS},
+    {"model", 1, 0, OPT_MODEL}, {"chat-template", 1, 0, OPT_TEMPLATE}, {"socket", 1, 0, OPT_SOCKET}, {"threads", 1, 0, OPT_THREADS},
     {"cpus", 1, 0, OPT_CPUS}, {"no-pin", 0, 0, OPT_NO_PIN}, {"context", 1, 0, OPT_CONTEXT},
     {"kv-bytes", 1, 0, OPT_KV_BYTES}, {"weights", 1, 0, OPT_WEIGHTS}, {"isa", 1, 0, OPT_ISA},
     {"rows", 1, 0, OPT_ROWS}, {"chunk", 1, 0, OPT_CHUNK}, {"sequences", 1, 0, OPT_SEQUENCES},
@@ -41,6 +41,7 @@ void tsr_serve_options_help(FILE *out)
         "PATH is a .gguf file or a Hugging Face directory. Prints \"ready\" on stdout when it is.\n"
         "\n"
         "  --socket PATH           the engine's door [" TSR_SERVE_SOCKET "]\n"
+        "  --chat-template FILE    this Jinja template instead of the model's own\n"
         "  --weights FORMAT        file, ref, bf16, f16, int8 [file: as the file has them]\n"
         "  --isa NAME              best, ref, avx2, avx512 [best]\n"
         "  --context N             positions of a sequence [the model's]\n"
@@ -257,6 +258,9 @@ static int apply(struct tsr_serve_options *o, int option, const char *text, stru
     switch (option) {
     case OPT_MODEL:
         o->model = text;
+        return 0;
+    case OPT_TEMPLATE:
+        o->chat_template = text;
         return 0;
     case OPT_SOCKET:
         o->socket = text;

@@ -15,13 +15,9 @@ enum { FILE_BYTES_MAX = 512 << 20 };
 
 /* The whole file, NUL-terminated, to be freed. -ENOENT without a sentence where it does not exist.
  */
-static int read_file(const char *path, const char *name, char **out, size_t *len,
-                     struct tsr_err *err)
+static int read_path(const char *full, char **out, size_t *len, struct tsr_err *err)
 {
-    char full[4096];
     *out = NULL;
-    if ((size_t)snprintf(full, sizeof(full), "%s/%s", path, name) >= sizeof(full))
-        return tsr_err_set(err, -EINVAL, "the path is longer than %zu bytes", sizeof(full));
     int fd = open(full, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return errno == ENOENT || errno == ENOTDIR
@@ -55,6 +51,17 @@ static int read_file(const char *path, const char *name, char **out, size_t *len
     *out = text;
     *len = n;
     return 0;
+}
+
+/* The same for a file of a folder. */
+static int read_file(const char *path, const char *name, char **out, size_t *len,
+                     struct tsr_err *err)
+{
+    char full[4096];
+    *out = NULL;
+    if ((size_t)snprintf(full, sizeof(full), "%s/%s", path, name) >= sizeof(full))
+        return tsr_err_set(err, -EINVAL, "the path is longer than %zu bytes", sizeof(full));
+    return read_path(full, out, len, err);
 }
 
 /* A JSON file, or NULL in *out where it does not exist. */
@@ -171,6 +178,21 @@ static int read_template(struct tsr_tokenizer *tokenizer, const char *path, cons
     if (rc == 0)
         rc = copy_template(tokenizer, path, template_of(own ? own : config), err);
     json_decref(own);
+    return rc;
+}
+
+int tsr_tokenizer_read_chat_template(struct tsr_tokenizer *tokenizer, const char *path,
+                                     struct tsr_err *err)
+{
+    char *text;
+    size_t len;
+    int rc = read_path(path, &text, &len, err);
+    if (rc == -ENOENT)
+        return tsr_err_set(err, rc, "there is no chat template %s", path);
+    if (rc == 0) {
+        free(tokenizer->chat_template);
+        tokenizer->chat_template = text;
+    }
     return rc;
 }
 

@@ -29,9 +29,10 @@ enum tsr_serve_action {
 
 struct tsr_serve_options {
     enum tsr_serve_action action;
-    const char *model;  /* path; points into argv */
-    const char *socket; /* path */
-    const char *user;   /* to become when started as root, NULL: the default */
+    const char *model;         /* path; points into argv */
+    const char *chat_template; /* path; NULL: the model's own */
+    const char *socket;        /* path */
+    const char *user;          /* to become when started as root, NULL: the default */
     struct tsr_door_policy policy;
 
     struct tsr_exec_options exec;        /* exec.cpus points at cpus below */

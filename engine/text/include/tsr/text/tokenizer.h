@@ -48,6 +48,11 @@ const struct tsr_vocab *tsr_tokenizer_vocab(const struct tsr_tokenizer *tokenize
  * Valid until tsr_tokenizer_close(). */
 const char *tsr_tokenizer_chat_template(const struct tsr_tokenizer *tokenizer);
 
+/* Takes the file's text in its place. -ENOENT, -EINVAL, ... with a sentence that names the file;
+ * the old one stays then. */
+int tsr_tokenizer_read_chat_template(struct tsr_tokenizer *tokenizer, const char *path,
+                                     struct tsr_err *err);
+
 /* One line for people: kind, vocabulary, pre-tokenizer, added tokens. Valid until
  * tsr_tokenizer_close(). */
 const char *tsr_tokenizer_describe(const struct tsr_tokenizer *tokenizer);
