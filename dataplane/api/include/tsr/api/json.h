@@ -2,9 +2,9 @@
  * document.
  *
  * Strict: no comments, no trailing commas, one value and nothing behind it, UTF-8 throughout
- * (no overlong forms, no surrogates; \ud83d\ude00 pairs are joined, lone ones refused), a key at
- * most once in its object. Depth, bytes and number of values are bounded. After an error the reader
- * stays in it until tsr_json_reset(). Used by one thread. */
+ * (no overlong forms, no surrogates, no byte order mark; \ud83d\ude00 pairs are joined, lone ones
+ * refused), a key at most once in its object. Depth, bytes and number of values are bounded. After
+ * an error the reader stays in it until tsr_json_reset(). Used by one thread. */
 #ifndef TSR_API_JSON_H
 #define TSR_API_JSON_H
 
@@ -28,20 +28,22 @@ enum tsr_json_type {
 };
 
 struct tsr_json_limits {
-    uint32_t depth_max;  /* arrays and objects within each other [64] */
-    uint32_t values_max; /* values and keys [1 << 18] */
-    size_t bytes_max;    /* of the text */
+    uint32_t depth_max;  /* arrays and objects within each other, up to 1024 [64] */
+    uint32_t values_max; /* values and keys, up to 2^28 [2^18] */
+    size_t bytes_max;    /* of the text, 1 .. 2^31 - 1 */
 };
 
-/* Memory grows with the text, by a small constant factor that json.c states, and is kept for the
- * next document up to a bound. -ENOMEM. */
+/* 0 stands for a limit in brackets. Memory grows with the text, by a constant factor that json.c
+ * states, and is kept for the next document up to a bound. -EINVAL a limit; -ENOMEM; -EIO: no
+ * random bytes for the hash of keys. */
 int tsr_json_create(struct tsr_json **json, const struct tsr_json_limits *limits,
                     struct tsr_err *err);
 void tsr_json_destroy(struct tsr_json *json);
 void tsr_json_reset(struct tsr_json *json);
 
-/* The next bytes; the end of the text. 0; -EINVAL with what is wrong at which byte; -E2BIG a limit;
- * -ENOMEM. */
+/* The next bytes; the end of the text. 0; -EINVAL with what is wrong at which byte, counted from 0
+ * ("byte 17: a comma or '}' is wanted"); -E2BIG a limit; -ENOMEM. How the text is cut into pieces
+ * makes no difference. */
 int tsr_json_feed(struct tsr_json *json, const void *bytes, size_t size, struct tsr_err *err);
 int tsr_json_end(struct tsr_json *json, struct tsr_err *err);
 
@@ -50,6 +52,7 @@ size_t tsr_json_held(const struct tsr_json *json);
 
 /* ---- The document, after tsr_json_end() ---- */
 
+/* NULL where there is none. */
 const struct tsr_json_value *tsr_json_root(const struct tsr_json *json);
 enum tsr_json_type tsr_json_type_of(const struct tsr_json_value *value);
 
@@ -75,8 +78,8 @@ const char *tsr_json_key(const struct tsr_json *json, const struct tsr_json_valu
 const char *tsr_json_text(const struct tsr_json *json, const struct tsr_json_value *value,
                           size_t *size);
 
-/* Of a number. is_integer: without fraction and exponent, or with an integral value ("1e2", "3.0"),
- * within int64. */
+/* Of a number: the nearest double, +-HUGE_VAL beyond their range (the C locale is expected); and
+ * exactly, where its value is integral ("1e2" and "3.0" are) and within int64. */
 double tsr_json_number(const struct tsr_json *json, const struct tsr_json_value *value);
 bool tsr_json_integer(const struct tsr_json *json, const struct tsr_json_value *value,
                       int64_t *out);

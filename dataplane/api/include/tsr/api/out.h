@@ -1,5 +1,6 @@
 /* Text that goes: written into room of a fixed or a growing size. Never fails in the middle: what
- * does not fit marks it `full`, and the writer looks once at the end. */
+ * does not fit marks it `full`, nothing is written after that, and the writer looks once at the
+ * end. The C locale is expected. */
 #ifndef TSR_API_OUT_H
 #define TSR_API_OUT_H
 
@@ -17,15 +18,18 @@ struct tsr_out {
 
 void tsr_out_init(struct tsr_out *out, void *room, size_t capacity);
 void tsr_out_init_growing(struct tsr_out *out, size_t grows_to);
-void tsr_out_fini(struct tsr_out *out); /* frees a growing one's bytes */
-void tsr_out_clear(struct tsr_out *out);
+void tsr_out_fini(struct tsr_out *out);  /* frees a growing one's bytes */
+void tsr_out_clear(struct tsr_out *out); /* nothing written, not full; room that grew is kept */
 
 void tsr_out_bytes(struct tsr_out *out, const void *bytes, size_t size);
 void tsr_out_text(struct tsr_out *out, const char *text);
 void tsr_out_uint(struct tsr_out *out, uint64_t value);
 void tsr_out_int(struct tsr_out *out, int64_t value);
-void tsr_out_double(struct tsr_out *out,
-                    double value); /* shortest that reads back; JSON: null where not finite */
+
+/* A JSON number of few digits that reads back the same; null where not finite. */
+void tsr_out_double(struct tsr_out *out, double value);
+
+/* As printf does; wants room for its NUL too, which is not counted. */
 __attribute__((format(printf, 2, 3))) void tsr_out_format(struct tsr_out *out, const char *format,
                                                           ...);
 
