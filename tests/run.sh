@@ -88,7 +88,7 @@ stage_style() {
         return
     fi
     local files
-    files=$(git ls-files '*.c' '*.h' 2>/dev/null || find clients engine shm tests -name '*.[ch]')
+    files=$(git ls-files '*.c' '*.h' 2>/dev/null || find clients daemon engine shm tests -name '*.[ch]')
     local wrong
     wrong=$(echo "$files" | xargs -r -n 50 -P "$jobs" clang-format-14 --dry-run 2>&1 |
         grep -oE '^[^ :]+:[0-9]+' | cut -d: -f1 | sort | uniq -c)

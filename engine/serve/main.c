@@ -15,12 +15,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <tsr/daemon/harden.h>
 #include <tsr/exec/exec.h>
 #include <tsr/model/model.h>
 #include <tsr/serve/control.h>
 #include <tsr/serve/describe.h>
 #include <tsr/serve/frontend.h>
-#include <tsr/serve/harden.h>
 #include <tsr/serve/options.h>
 #include <tsr/serve/textwork.h>
 #include <tsr/shm/bell.h>
@@ -252,6 +252,11 @@ static void keep_off(const struct engine *e, pthread_t thread)
     pthread_setaffinity_np(thread, sizeof left, CPU_COUNT(&left) > 0 ? &left : &e->cpus);
 }
 
+/* The door accepts, makes regions, and at the end removes its socket where that is still ours. */
+static const char *const engine_calls[] = {
+    "accept4", "memfd_create", "ftruncate", "fallocate", "unlink", "newfstatat", NULL,
+};
+
 static int serve(struct engine *e, struct tsr_err *err)
 {
     char notes[256] = "";
@@ -264,7 +269,7 @@ static int serve(struct engine *e, struct tsr_err *err)
     keep_off(e, e->text->thread);
     keep_off(e, e->control->thread);
     if (e->options.sandbox) {
-        rc = tsr_harden_calls(notes, sizeof notes, err);
+        rc = tsr_harden_calls(engine_calls, notes, sizeof notes, err);
         if (rc < 0) {
             return rc;
         }

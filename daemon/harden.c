@@ -1,4 +1,4 @@
-#include <tsr/serve/harden.h>
+#include <tsr/daemon/harden.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -196,7 +196,8 @@ int tsr_harden_files(const struct tsr_harden_files *files, char *notes, size_t n
 
 /* ---- Calls ---- */
 
-static const char *const calls[] = {
+/* What every daemon of ours does; what one does beside it, it names itself. */
+static const char *const common_calls[] = {
     /* waiting and time */
     "futex",
     "epoll_wait",
@@ -213,8 +214,7 @@ static const char *const calls[] = {
     "sched_yield",
     "getcpu",
     "rseq",
-    /* the door: it accepts and makes regions; it cannot make sockets */
-    "accept4",
+    /* files and sockets that are open */
     "getsockopt",
     "getpeername",
     "recvmsg",
@@ -222,25 +222,20 @@ static const char *const calls[] = {
     "sendmsg",
     "sendto",
     "shutdown",
-    "memfd_create",
-    "ftruncate",
-    "fallocate",
     "fcntl",
     "fstat",
     "lseek",
-    "mincore",
     "close",
     "read",
     "write",
     "writev",
     "getrandom",
-    "unlink",
-    "newfstatat", /* lstat(): whether the socket is still ours to remove */
     /* memory; mmap and mprotect stand below */
     "brk",
     "munmap",
     "madvise",
     "mremap",
+    "mincore",
     /* ends, signals, and what abort() and the SIGBUS guard need */
     "exit",
     "exit_group",
@@ -261,25 +256,34 @@ static const char *const calls[] = {
     "getegid",
 };
 
-static int allow_calls(scmp_filter_ctx filter)
+static int allow_call(scmp_filter_ctx filter, const char *name)
 {
-    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
-        int nr = seccomp_syscall_resolve_name(calls[i]);
-        int rc = nr == __NR_SCMP_ERROR ? 0 : seccomp_rule_add(filter, SCMP_ACT_ALLOW, nr, 0);
-        if (rc < 0) {
-            return rc;
-        }
+    int nr = seccomp_syscall_resolve_name(name);
+    return nr == __NR_SCMP_ERROR ? 0 : seccomp_rule_add(filter, SCMP_ACT_ALLOW, nr, 0);
+}
+
+static int allow_calls(scmp_filter_ctx filter, const char *const *calls)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < sizeof common_calls / sizeof *common_calls; i++) {
+        rc = allow_call(filter, common_calls[i]);
+    }
+    for (; rc == 0 && *calls; calls++) {
+        rc = allow_call(filter, *calls);
+    }
+    if (rc < 0) {
+        return rc;
     }
     const int mapping[] = {SCMP_SYS(mmap), SCMP_SYS(mprotect)};
     for (size_t i = 0; i < 2; i++) {
-        int rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, mapping[i], 1,
-                                  SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+        rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, mapping[i], 1,
+                              SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
         if (rc < 0) {
             return rc;
         }
     }
-    int rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
-                              SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME, 0));
+    rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
+                          SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME, 0));
     if (rc < 0) {
         return rc;
     }
@@ -288,7 +292,7 @@ static int allow_calls(scmp_filter_ctx filter)
                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0));
 }
 
-int tsr_harden_calls(char *notes, size_t notes_size, struct tsr_err *err)
+int tsr_harden_calls(const char *const *calls, char *notes, size_t notes_size, struct tsr_err *err)
 {
     notes[0] = '\0';
     if (SANITIZED) {
@@ -304,7 +308,7 @@ int tsr_harden_calls(char *notes, size_t notes_size, struct tsr_err *err)
         return tsr_err_set(err, -ENOMEM, "seccomp: no memory for a filter");
     }
     int rc = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
-    rc = rc < 0 ? rc : allow_calls(filter);
+    rc = rc < 0 ? rc : allow_calls(filter, calls);
     rc = rc < 0 ? rc : seccomp_load(filter);
     seccomp_release(filter);
     if (rc < 0) {

@@ -1,17 +1,18 @@
-/* What the engine gives up after start-up, in the order of the calls:
+/* What a daemon gives up after start-up, in the order of the calls:
  *
- *     tsr_harden_identity()  as root only: groups, uid; then capabilities, core dumps, being looked
- * at, new privileges tsr_harden_files()     Landlock: reads the model, /proc and /sys, removes its
- * socket; nothing else. Threads that exist already are not covered: call it before any is made
+ *     tsr_harden_identity()  as root only: groups, uid; then capabilities, core dumps, being
+ *                            looked at, new privileges
+ *     tsr_harden_files()     Landlock: reads what it names, removes its socket; nothing else.
+ *                            Threads that exist already are not covered: call it before any is made
  *     tsr_harden_calls()     seccomp: a list of system calls, for all threads, for good; no
- * descriptor can be opened by name, no memory made executable, no process or thread made
+ *                            memory can be made executable, no process or thread made
  *
  * The first two stand before the first byte from a client is read. Each returns 0, or a negative
  * errno with a sentence. Where a kernel lacks one of the last two, or a build has
  * sanitizers, `notes` says so, in words for the log.
  */
-#ifndef TSR_SERVE_HARDEN_H
-#define TSR_SERVE_HARDEN_H
+#ifndef TSR_DAEMON_HARDEN_H
+#define TSR_DAEMON_HARDEN_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -46,7 +47,9 @@ struct tsr_harden_files {
 int tsr_harden_files(const struct tsr_harden_files *files, char *notes, size_t notes_size,
                      struct tsr_err *err);
 
-/* Everything that is not on the list fails with EPERM. */
-int tsr_harden_calls(char *notes, size_t notes_size, struct tsr_err *err);
+/* Leaves the calls that every daemon makes (waiting, time, descriptors that are open, memory, ends:
+ * harden.c) and those of `calls`, a list of names that ends with NULL; names that this machine
+ * does not know are left out. Everything else fails with EPERM. */
+int tsr_harden_calls(const char *const *calls, char *notes, size_t notes_size, struct tsr_err *err);
 
 #endif
