@@ -1,6 +1,7 @@
 #include <tsr/serve/control.h>
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -9,12 +10,13 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <tsr/shm/bell.h>
 #include <tsr/shm/log.h>
 
-enum { EVENTS = 32, LOADING_MS = 200 };
+enum { EVENTS = 32, LOADING_MS = 200, BEATS_EACH = 4 /* looks in the time of the watchdog */ };
 
 int tsr_control_create(struct tsr_control **out, struct tsr_door *door, uint32_t channels_max,
-                       int signal_fd, struct tsr_err *err)
+                       int signal_fd, const struct tsr_notify *notify, struct tsr_err *err)
 {
     *out = NULL;
     struct tsr_control *control = calloc(1, sizeof *control);
@@ -23,6 +25,7 @@ int tsr_control_create(struct tsr_control **out, struct tsr_door *door, uint32_t
     }
     control->door = door;
     control->signals = signal_fd;
+    control->notify = notify;
     control->n_slots = channels_max;
     control->slots = calloc(channels_max, sizeof *control->slots);
     control->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -132,6 +135,7 @@ static void begin_stop(struct tsr_control *control)
         return;
     }
     control->stopping = true;
+    tsr_notify_say(control->notify, "STOPPING=1");
     tsr_door_set_refusing(control->door, "the engine is shutting down");
     if (!control->frontend) {
         return;
@@ -151,10 +155,56 @@ static void hear_signal(struct tsr_control *control)
         return;
     }
     if (!control->greets) { /* main is busy loading and cannot be asked */
+        tsr_notify_say(control->notify, "STOPPING=1");
         tsr_door_destroy(control->door, "the engine was stopped while it was loading");
         _exit(128 + (int)info.ssi_signo);
     }
     begin_stop(control);
+}
+
+/* As long as more of the model is there each time, the service manager is asked to wait. */
+static void say_loading(struct tsr_control *control)
+{
+    unsigned permille = atomic_load_explicit(&control->permille, memory_order_relaxed);
+    tsr_door_set_loading(control->door, permille, "the model is loading");
+    if (permille / 10 != control->percent_said) {
+        control->percent_said = permille / 10;
+        tsr_notify_say(control->notify,
+                       "STATUS=loading the model, %u%%\nEXTEND_TIMEOUT_USEC=60000000",
+                       permille / 10);
+    }
+}
+
+/* Tells the watchdog that the engine lives: that the frontend has turned since the last look, for
+ * which it is woken. A step that never ends is seen here by the watchdog's silence. */
+static void beat(struct tsr_control *control)
+{
+    uint64_t now_ns = tsr_clock_ns();
+    if (!control->greets || control->notify->watchdog_ns == 0 || now_ns < control->beat_ns) {
+        return;
+    }
+    uint32_t turns = atomic_load_explicit(&control->frontend->turns, memory_order_relaxed);
+    if (turns != control->turns_seen) {
+        control->turns_seen = turns;
+        tsr_notify_say(control->notify, "WATCHDOG=1");
+    }
+    tsr_sleeper_wake(&control->frontend->sleeper);
+    control->beat_ns = now_ns + control->notify->watchdog_ns / BEATS_EACH;
+}
+
+static int wait_ms(const struct tsr_control *control)
+{
+    int door_ms = tsr_door_timeout_ms(control->door);
+    int own_ms = -1;
+    if (!control->greets) {
+        own_ms = LOADING_MS;
+    } else if (control->notify->watchdog_ns > 0) {
+        uint64_t now_ns = tsr_clock_ns();
+        uint64_t left_ms =
+            control->beat_ns > now_ns ? (control->beat_ns - now_ns) / 1000000 + 1 : 0;
+        own_ms = left_ms < INT_MAX ? (int)left_ms : INT_MAX;
+    }
+    return own_ms < 0 || (door_ms >= 0 && door_ms < own_ms) ? door_ms : own_ms;
 }
 
 static void hear_main(struct tsr_control *control)
@@ -165,9 +215,7 @@ static void hear_main(struct tsr_control *control)
         tsr_door_set_hello(control->door, &control->hello);
     }
     if (!control->greets) {
-        tsr_door_set_loading(control->door,
-                             atomic_load_explicit(&control->permille, memory_order_relaxed),
-                             "the model is loading");
+        say_loading(control);
     }
     if (atomic_load_explicit(&control->stop, memory_order_acquire)) {
         begin_stop(control);
@@ -184,11 +232,7 @@ static void *run(void *ctx)
     };
     pthread_setname_np(pthread_self(), "control");
     while (!control->stopping || control->n_open > 0) {
-        int timeout_ms = tsr_door_timeout_ms(control->door);
-        if (!control->greets && (timeout_ms < 0 || timeout_ms > LOADING_MS)) {
-            timeout_ms = LOADING_MS;
-        }
-        if (poll(fds, 3, timeout_ms) < 0 && errno != EINTR) {
+        if (poll(fds, 3, wait_ms(control)) < 0 && errno != EINTR) {
             tsr_log(TSR_LOG_ERROR, "the control thread cannot wait: %s", strerror(errno));
             begin_stop(control);
         }
@@ -203,6 +247,7 @@ static void *run(void *ctx)
             hear_signal(control);
         }
         hear_door(control);
+        beat(control);
     }
     return NULL;
 }

@@ -393,7 +393,8 @@ static void pause_cpu(void)
 
 void tsr_frontend_run(struct tsr_frontend *f)
 {
-    while (!f->stopping || f->sessions_open > 0) {
+    for (uint32_t turns = 1; !f->stopping || f->sessions_open > 0; turns++) {
+        atomic_store_explicit(&f->turns, turns, memory_order_relaxed);
         if (tsr_frontend_turn(f)) {
             f->quiet_ns = 0;
             continue;

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include <tsr/daemon/harden.h>
+#include <tsr/daemon/notify.h>
 #include <tsr/exec/exec.h>
 #include <tsr/model/model.h>
 #include <tsr/serve/control.h>
@@ -40,6 +41,7 @@ struct engine {
     struct tsr_exec *exec;
     struct tsr_frontend *frontend;
     struct tsr_harden_user user;
+    struct tsr_notify notify;
     cpu_set_t cpus; /* at start, before any pinning */
     uint64_t start_ns;
     int percent_shown;
@@ -279,6 +281,7 @@ static int serve(struct engine *e, struct tsr_err *err)
     }
     tsr_describe_hello(&hello, &e->model, &e->options, e->exec, &e->frontend->options);
     tsr_control_ready(e->control, e->frontend, &hello);
+    tsr_notify_say(&e->notify, "READY=1\nSTATUS=%.64s at %s", hello.model, e->options.socket);
     if (write(STDOUT_FILENO, "ready\n", 6) != 6) {
         tsr_log(TSR_LOG_WARN, "nobody reads stdout");
     }
@@ -291,17 +294,19 @@ static int run(struct engine *e, struct tsr_err *err)
     const bool serves = e->options.action == TSR_SERVE_RUN;
     int signals = serves ? catch_signals(err) : 0;
     int rc = signals < 0 ? signals : 0;
+    rc = rc || !serves ? rc : tsr_notify_open(&e->notify, err);
     rc = rc ? rc : tsr_harden_find_user(&e->user, e->options.user, err);
     rc = rc ? rc : open_model(e, err);
     if (rc < 0 || e->options.action == TSR_SERVE_CHECK) {
         return rc;
     }
     if (serves) {
+        tsr_notify_say(&e->notify, "STATUS=loading the model");
         rc = open_door(e, err);
         rc = rc ? rc : give_up_rights(e, err);
         rc = rc ? rc
                 : tsr_control_create(&e->control, e->door, e->options.policy.channels_max, signals,
-                                     err);
+                                     &e->notify, err);
         rc = rc ? rc : tsr_control_start(e->control, err);
     }
     rc = rc ? rc : tsr_exec_create(&e->exec, &e->model, &e->options.exec, on_progress, e, err);
@@ -328,6 +333,7 @@ static void end(struct engine *e)
     tsr_frontend_destroy(e->frontend);
     tsr_control_destroy(e->control);
     tsr_door_destroy(e->door, "the engine is shutting down");
+    tsr_notify_close(&e->notify);
     if (e->exec) {
         tsr_exec_destroy(e->exec);
     }
@@ -352,7 +358,7 @@ static void open_standard(void)
 
 int main(int argc, char **argv)
 {
-    static struct engine engine;
+    static struct engine engine = {.notify.fd = -1};
     struct tsr_err err = {0};
     open_standard();
     engine.start_ns = tsr_clock_ns();

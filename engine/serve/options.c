@@ -2,9 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <getopt.h>
 #include <grp.h>
-#include <limits.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,17 +17,23 @@ enum {
     OPT_HELP, OPT_VERSION,
 };
 
-static const struct option names[] = {
-    {"model", 1, 0, OPT_MODEL}, {"chat-template", 1, 0, OPT_TEMPLATE}, {"socket", 1, 0, OPT_SOCKET}, {"threads", 1, 0, OPT_THREADS},
-    {"cpus", 1, 0, OPT_CPUS}, {"no-pin", 0, 0, OPT_NO_PIN}, {"context", 1, 0, OPT_CONTEXT},
-    {"kv-bytes", 1, 0, OPT_KV_BYTES}, {"weights", 1, 0, OPT_WEIGHTS}, {"isa", 1, 0, OPT_ISA},
-    {"rows", 1, 0, OPT_ROWS}, {"chunk", 1, 0, OPT_CHUNK}, {"sequences", 1, 0, OPT_SEQUENCES},
-    {"queue", 1, 0, OPT_QUEUE}, {"park-seconds", 1, 0, OPT_PARK}, {"spin", 0, 0, OPT_SPIN},
-    {"spin-us", 1, 0, OPT_SPIN_US}, {"max-tokens-default", 1, 0, OPT_TOKENS}, {"seconds-max", 1, 0, OPT_SECONDS},
-    {"payload-max", 1, 0, OPT_PAYLOAD}, {"prompt-bytes", 1, 0, OPT_PROMPTS}, {"group", 1, 0, OPT_GROUP},
-    {"allow", 1, 0, OPT_ALLOW}, {"user", 1, 0, OPT_USER}, {"no-sandbox", 0, 0, OPT_NO_SANDBOX},
-    {"quiet", 0, 0, OPT_QUIET}, {"explain", 0, 0, OPT_EXPLAIN}, {"check", 0, 0, OPT_CHECK},
-    {"help", 0, 0, OPT_HELP}, {"version", 0, 0, OPT_VERSION}, {0},
+static const struct tsr_daemon_option names[] = {
+    {"model", TSR_DAEMON_VALUE, OPT_MODEL}, {"chat-template", TSR_DAEMON_VALUE, OPT_TEMPLATE},
+    {"socket", TSR_DAEMON_VALUE, OPT_SOCKET},
+    {"threads", TSR_DAEMON_VALUE, OPT_THREADS}, {"cpus", TSR_DAEMON_VALUE, OPT_CPUS},
+    {"no-pin", TSR_DAEMON_FLAG, OPT_NO_PIN}, {"context", TSR_DAEMON_VALUE, OPT_CONTEXT},
+    {"kv-bytes", TSR_DAEMON_VALUE, OPT_KV_BYTES}, {"weights", TSR_DAEMON_VALUE, OPT_WEIGHTS},
+    {"isa", TSR_DAEMON_VALUE, OPT_ISA}, {"rows", TSR_DAEMON_VALUE, OPT_ROWS},
+    {"chunk", TSR_DAEMON_VALUE, OPT_CHUNK}, {"sequences", TSR_DAEMON_VALUE, OPT_SEQUENCES},
+    {"queue", TSR_DAEMON_VALUE, OPT_QUEUE}, {"park-seconds", TSR_DAEMON_VALUE, OPT_PARK},
+    {"spin", TSR_DAEMON_FLAG, OPT_SPIN}, {"spin-us", TSR_DAEMON_VALUE, OPT_SPIN_US},
+    {"max-tokens-default", TSR_DAEMON_VALUE, OPT_TOKENS}, {"seconds-max", TSR_DAEMON_VALUE, OPT_SECONDS},
+    {"payload-max", TSR_DAEMON_VALUE, OPT_PAYLOAD}, {"prompt-bytes", TSR_DAEMON_VALUE, OPT_PROMPTS},
+    {"group", TSR_DAEMON_LIST, OPT_GROUP}, {"allow", TSR_DAEMON_LIST, OPT_ALLOW},
+    {"user", TSR_DAEMON_VALUE, OPT_USER}, {"no-sandbox", TSR_DAEMON_FLAG, OPT_NO_SANDBOX},
+    {"quiet", TSR_DAEMON_FLAG, OPT_QUIET}, {"explain", TSR_DAEMON_ACTION, OPT_EXPLAIN},
+    {"check", TSR_DAEMON_ACTION, OPT_CHECK}, {"help", TSR_DAEMON_LEAVE, OPT_HELP},
+    {"version", TSR_DAEMON_LEAVE, OPT_VERSION}, {0},
 };
 /* clang-format on */
 
@@ -73,6 +77,9 @@ void tsr_serve_options_help(FILE *out)
         "  --user NAME             become this user when started as root [tessera, else nobody]\n"
         "  --no-sandbox            without Landlock and seccomp: for debuggers only\n"
         "\n"
+        "  --config FILE           options as name = value lines, e.g. spin = yes; those of the\n"
+        "                          command line replace them [" TSR_SERVE_CONFIG
+        ", if it is there]\n"
         "  --check                 say what would be loaded and whether it fits, and leave\n"
         "  --explain               load, say which kernels were chosen, and leave\n"
         "  --quiet                 no progress on stderr\n"
@@ -248,8 +255,9 @@ static int allow(struct tsr_door_policy *policy, const char *text, bool group, s
     return 0;
 }
 
-static int apply(struct tsr_serve_options *o, int option, const char *text, struct tsr_err *err)
+static int set(void *ctx, int option, const char *text, struct tsr_err *err)
 {
+    struct tsr_serve_options *o = ctx;
     static const char *const weights[] = {"file", "ref", "bf16", "f16", "int8"};
     static const char *const isas[] = {"best", "ref", "avx2", "avx512"};
     static_assert(TSR_WEIGHTS_INT8 == 4 && TSR_ISA_AVX512 == 3, "names stand in order");
@@ -355,29 +363,11 @@ int tsr_serve_options_parse(struct tsr_serve_options *o, int argc, char **argv, 
     };
     tsr_door_policy_init(&o->policy);
 
-    optind = 0; /* so that tests can parse more than once */
-    opterr = 0;
-    for (;;) {
-        int option = getopt_long(argc, argv, ":", names, NULL);
-        if (option == -1) {
-            break;
-        }
-        if (option == '?' && optopt != 0 && optopt <= UCHAR_MAX) {
-            return tsr_err_set(err, -EINVAL, "-%c is not an option; see --help", optopt);
-        }
-        if (option == '?') {
-            return tsr_err_set(err, -EINVAL, "%s is not an option; see --help", argv[optind - 1]);
-        }
-        if (option == ':') {
-            return tsr_err_set(err, -EINVAL, "%s wants a value; see --help", argv[optind - 1]);
-        }
-        int rc = apply(o, option, optarg, err);
-        if (rc < 0) {
-            return rc;
-        }
-    }
-    if (optind < argc) {
-        return tsr_err_set(err, -EINVAL, "'%s' is one word too many; see --help", argv[optind]);
+    o->config = (struct tsr_daemon_config){
+        .options = names, .file = TSR_SERVE_CONFIG, .set = set, .ctx = o};
+    int rc = tsr_daemon_config_read(&o->config, argc, argv, err);
+    if (rc < 0) {
+        return rc;
     }
     if (o->action == TSR_SERVE_HELP || o->action == TSR_SERVE_VERSION) {
         return 0;

@@ -29,7 +29,7 @@ trap clean_up EXIT
 # start_engine options...: returns when it is ready
 start_engine() {
     : >"$work/engine.out"
-    "$engine" --model "$model" --socket "$socket" --kv-bytes 64M "$@" >"$work/engine.out" 2>"$work/engine.err" &
+    "$engine" --config /dev/null --model "$model" --socket "$socket" --kv-bytes 64M "$@" >"$work/engine.out" 2>"$work/engine.err" &
     engine_pid=$!
     local waited=0
     until grep -q '^ready' "$work/engine.out"; do

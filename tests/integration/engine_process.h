@@ -88,8 +88,8 @@ static inline void engine_start(struct engine *engine, const char *const *more)
     assert_int_equal(chmod(engine->dir, 0755), 0);
     snprintf(engine->socket, sizeof engine->socket, "%s/run/e.sock", engine->dir);
     snprintf(engine->log, sizeof engine->log, "%s/log", engine->dir);
-    const char *const base[] = {program,        "--model", model,        "--socket",
-                                engine->socket, "--quiet", "--kv-bytes", "64M"};
+    const char *const base[] = {program,    "--config",     "/dev/null", "--model",    model,
+                                "--socket", engine->socket, "--quiet",   "--kv-bytes", "64M"};
     for (size_t i = 0; i < sizeof base / sizeof *base; i++) {
         args[n++] = base[i];
     }

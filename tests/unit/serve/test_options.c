@@ -19,12 +19,13 @@ static int parse(const char *line)
     static char copy[512];
     static char *argv[64];
     int argc = 0;
-    snprintf(copy, sizeof copy, "tessera-engine %s", line);
+    snprintf(copy, sizeof copy, "tessera-engine --config /dev/null %s", line);
     for (char *word = strtok(copy, " "); word; word = strtok(NULL, " ")) {
         argv[argc++] = word;
     }
     argv[argc] = NULL;
     memset(&err, 0, sizeof err);
+    tsr_daemon_config_free(&options.config);
     return tsr_serve_options_parse(&options, argc, argv, &err);
 }
 

@@ -1,5 +1,5 @@
 /* The control thread: asleep in poll(); accepts, shakes hands, hears bells, sees deaths and
- * signals.
+ * signals, and speaks to the service manager.
  *
  * It owns the door. Channels that the door opens go to the frontend by a lane and come back by
  * another (frontend.h: OPENED, DROP, GONE, RELEASED); only then are they closed; the door says why
@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <tsr/daemon/notify.h>
 #include <tsr/serve/frontend.h>
 #include <tsr/shm/door.h>
 
@@ -31,6 +32,11 @@ struct tsr_control {
     pthread_t thread;
     bool running;
 
+    const struct tsr_notify *notify;
+    unsigned percent_said;
+    uint32_t turns_seen; /* of the frontend */
+    uint64_t beat_ns;    /* next look at them */
+
     /* Said by main. */
     atomic_uint permille;
     atomic_bool ready; /* the two below count */
@@ -40,10 +46,10 @@ struct tsr_control {
     bool greets; /* the door has the hello */
 };
 
-/* door stays the caller's. channels_max: as the frontend's. signal_fd: a signalfd whose signals end
- * the engine, or -1. -ENOMEM, or what the kernel said. */
+/* door and notify stay the caller's. channels_max: as the frontend's. signal_fd: a signalfd whose
+ * signals end the engine, or -1. -ENOMEM, or what the kernel said. */
 int tsr_control_create(struct tsr_control **control, struct tsr_door *door, uint32_t channels_max,
-                       int signal_fd, struct tsr_err *err);
+                       int signal_fd, const struct tsr_notify *notify, struct tsr_err *err);
 void tsr_control_destroy(struct tsr_control *control);
 
 /* Starts the thread. Until tsr_control_ready() clients are told that the model is loading. A signal

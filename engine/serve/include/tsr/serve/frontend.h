@@ -10,6 +10,7 @@
 #ifndef TSR_SERVE_FRONTEND_H
 #define TSR_SERVE_FRONTEND_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -89,6 +90,8 @@ struct tsr_frontend {
     struct tsr_sleeper *text_sleeper; /* the text thread's */
     int control_bell;                 /* eventfd that wakes the control thread; -1: none */
     bool stopping;
+    _Atomic uint32_t
+        turns; /* of tsr_frontend_run(): by them the control thread sees that it lives */
 
     uint64_t quiet_ns; /* since when there is nothing to do */
     uint64_t tick_ns;  /* next look at payloads that do not arrive */

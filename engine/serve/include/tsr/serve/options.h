@@ -1,4 +1,4 @@
-/* What the command line of tessera-engine says, checked. */
+/* What the configuration file and the command line of tessera-engine say, checked. */
 #ifndef TSR_SERVE_OPTIONS_H
 #define TSR_SERVE_OPTIONS_H
 
@@ -6,11 +6,13 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include <tsr/daemon/config.h>
 #include <tsr/exec/exec.h>
 #include <tsr/shm/door.h>
 #include <tsr/shm/err.h>
 
 #define TSR_SERVE_SOCKET "/run/tessera/engine.sock"
+#define TSR_SERVE_CONFIG "/etc/tessera/engine.conf"
 
 enum {
     TSR_SERVE_SEQUENCES_DEFAULT = 64,
@@ -29,10 +31,11 @@ enum tsr_serve_action {
 
 struct tsr_serve_options {
     enum tsr_serve_action action;
-    const char *model;         /* path; points into argv */
-    const char *chat_template; /* path; NULL: the model's own */
-    const char *socket;        /* path */
-    const char *user;          /* to become when started as root, NULL: the default */
+    struct tsr_daemon_config config; /* holds the file's strings; others point into argv */
+    const char *model;               /* path */
+    const char *chat_template;       /* path; NULL: the model's own */
+    const char *socket;              /* path */
+    const char *user;                /* to become when started as root, NULL: the default */
     struct tsr_door_policy policy;
 
     struct tsr_exec_options exec;        /* exec.cpus points at cpus below */
@@ -51,8 +54,9 @@ struct tsr_serve_options {
     bool quiet;                 /* no progress on stderr */
 };
 
-/* Fills options from the command line (argv must stay). -EINVAL with a sentence that names option
- * and value. The struct must not move afterwards. */
+/* Fills options from file and command line (argv must stay). -EINVAL with a sentence that names
+ * option and value, or what tsr_daemon_config_read() said. The struct must not move afterwards;
+ * tsr_daemon_config_free(&options->config) is the caller's, also after an error. */
 int tsr_serve_options_parse(struct tsr_serve_options *options, int argc, char **argv,
                             struct tsr_err *err);
 
