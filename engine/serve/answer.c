@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include <tsr/serve/frontend.h>
+#include <tsr/serve/parts.h>
 #include <tsr/shm/bell.h>
 
 static const uint64_t ms = 1000000;
@@ -108,7 +109,7 @@ void tsr_answer_done(struct tsr_frontend *f, struct tsr_request *r, enum tsr_rea
         .reason = (uint8_t)reason,
         .stop_index = r->stop.hit > 0 ? (uint8_t)r->stop.hit : 0,
         .code = code,
-        .prompt_tokens = r->accepted_ns || reason == TSR_REASON_TOKENIZED ? r->n_tokens : 0,
+        .prompt_tokens = r->accepted_ns || r->stage == TSR_STAGE_SENDS ? r->n_tokens : 0,
         .completion_tokens = r->produced,
         .queue_ns = between(r->submitted_ns, started ? r->started_ns : now_ns),
         .prefill_ns = started ? between(r->started_ns, spoke ? r->first_ns : now_ns) : 0,
@@ -165,7 +166,7 @@ static bool say_accepted(struct tsr_frontend *f, struct tsr_request *r)
         r->seq == TSR_SCHED_NONE ? 0 : tsr_sched_queue_position(f->sched, r->seq);
     event->seed = r->sampling.seed;
     event->time_ns = tsr_clock_ns();
-    event->flags = 0;
+    event->flags = r->in_reasoning ? TSR_ACCEPTED_REASONING : 0;
     event->reserved = 0;
     tsr_channel_commit(r->session->channel, TSR_EV_ACCEPTED, sizeof *event);
     tsr_frontend_touch(f, r->session);
@@ -230,62 +231,26 @@ static bool say_token(struct tsr_frontend *f, struct tsr_request *r)
     return true;
 }
 
-/* Token ids that a client asked for, as far as there is room; ends the request with the last. */
-static void list_tokens(struct tsr_frontend *f, struct tsr_request *r, uint64_t now_ns)
+/* What a client asked for instead of a generation, as far as there is room; ends the request with
+ * the last part. */
+static void send_parts(struct tsr_frontend *f, struct tsr_request *r, uint64_t now_ns)
 {
-    bool pieces = r->flags & TSR_SUBMIT_PIECES;
-    while (r->listed < r->n_tokens) {
-        uint32_t count = 0, text_bytes = 0;
-        size_t len = 0;
-        uint32_t bytes = sizeof(struct tsr_wire_tokens);
-        for (uint32_t i = r->listed; i < r->n_tokens && count < 512; i++, count++) {
-            if (pieces) {
-                tsr_vocab_text(f->vocab, r->tokens[i], &len);
-            }
-            uint64_t more = bytes + sizeof(struct tsr_wire_piece) + (uint64_t)len;
-            if (more > TSR_WIRE_RECORD_BYTES_MAX) {
-                break;
-            }
-            bytes = (uint32_t)more;
-            text_bytes += (uint32_t)len;
-        }
-        struct tsr_wire_tokens *event = tsr_channel_reserve(r->session->channel, bytes);
-        if (!event) {
+    while (r->sent < tsr_parts_total(f, r)) {
+        if (!tsr_parts_say(f, r)) {
             owe(f, r, TSR_OWES_TOKEN, now_ns);
             return;
         }
-        event->request = r->id;
-        event->first = r->listed;
-        event->count = count;
-        event->total = r->n_tokens;
-        event->text_bytes = text_bytes;
-        struct tsr_wire_piece *piece = (struct tsr_wire_piece *)(void *)(event + 1);
-        uint8_t *text = (uint8_t *)(piece + count);
-        for (uint32_t i = 0; i < count; i++, piece++) {
-            const char *from = NULL;
-            piece->token = r->tokens[r->listed + i];
-            if (pieces) {
-                from = tsr_vocab_text(f->vocab, piece->token, &len);
-            }
-            piece->text_bytes = (uint32_t)len;
-            if (len) {
-                memcpy(text, from, len);
-                text += len;
-            }
-        }
-        tsr_channel_commit(r->session->channel, TSR_EV_TOKENS, bytes);
         tsr_frontend_touch(f, r->session);
-        r->listed += count;
         r->waits_ns = now_ns;
     }
-    tsr_answer_done(f, r, TSR_REASON_TOKENIZED, TSR_CODE_OK, NULL, now_ns);
+    tsr_answer_done(f, r, tsr_parts_reason(r), TSR_CODE_OK, NULL, now_ns);
 }
 
 /* One more try for a request that owes. */
 static void retry(struct tsr_frontend *f, struct tsr_request *r, uint64_t now_ns)
 {
-    if (r->stage == TSR_STAGE_LISTS) {
-        list_tokens(f, r, now_ns);
+    if (r->stage == TSR_STAGE_SENDS) {
+        send_parts(f, r, now_ns);
         return;
     }
     if ((r->owes & TSR_OWES_ACCEPTED) && say_accepted(f, r)) {
@@ -336,16 +301,19 @@ void tsr_answer_begin(struct tsr_frontend *f, struct tsr_request *r, uint64_t no
         begin_failed(f, r, now_ns);
         return;
     }
-    /* The payload behind the tokens, if any, is not needed any more. */
-    uint64_t used = (uint64_t)((uint8_t *)(r->tokens + r->n_tokens) - r->run.base);
+    r->detok.began |= r->continued; /* the answer's first space is no beginning's */
+    /* The payload behind the tokens or the text, if any, is not needed any more. */
+    uint64_t used =
+        (uint64_t)((uint8_t *)r->tokens - r->run.base) +
+        (r->flags & TSR_SUBMIT_RENDER ? r->text_total : r->n_tokens * sizeof *r->tokens);
     uint32_t before = r->run.n;
     tsr_blocks_cut(&f->blocks, &r->run, used ? used : 1);
     r->session->bytes -= (uint64_t)(before - r->run.n) * TSR_BLOCK_BYTES;
 
-    if (r->flags & TSR_SUBMIT_TOKENIZE) {
-        r->stage = TSR_STAGE_LISTS;
+    if (r->flags & (TSR_SUBMIT_TOKENIZE | TSR_SUBMIT_DETOKENIZE | TSR_SUBMIT_RENDER)) {
+        r->stage = TSR_STAGE_SENDS;
         r->waits_ns = now_ns;
-        list_tokens(f, r, now_ns);
+        send_parts(f, r, now_ns);
         return;
     }
     if (r->deadline_ns && now_ns >= r->deadline_ns) {

@@ -95,13 +95,18 @@ static void copy(char *out, size_t size, const char *text)
 
 void tsr_describe_hello(struct tsr_wire_hello *hello, const struct tsr_model *model,
                         const struct tsr_serve_options *options, const struct tsr_exec *exec,
-                        const struct tsr_frontend_options *frontend)
+                        const struct tsr_frontend_options *frontend,
+                        const struct tsr_template *tmpl)
 {
     const struct tsr_exec_plan *plan = tsr_exec_planned(exec);
+    const struct tsr_template_traits none = {0};
+    const struct tsr_template_traits *traits = tmpl ? tsr_template_traits(tmpl) : &none;
     *hello = (struct tsr_wire_hello){
         .version = TSR_WIRE_VERSION,
         .flags = (frontend->chat ? TSR_HELLO_CHAT : 0u) |
-                 (options->exec.spin ? TSR_HELLO_DEDICATED : 0u),
+                 (options->exec.spin ? TSR_HELLO_DEDICATED : 0u) |
+                 (traits->tools ? TSR_HELLO_TOOLS : 0u) |
+                 (traits->reasoning ? TSR_HELLO_REASONING : 0u),
         .context_tokens = plan->context,
         .request_tokens_max = frontend->positions_max,
         .sequences_max = frontend->sched.sequences_max,
@@ -114,6 +119,7 @@ void tsr_describe_hello(struct tsr_wire_hello *hello, const struct tsr_model *mo
         .top_logprobs_max = TSR_SAMPLING_TOP_MAX,
         .weights_bytes = plan->weights_bytes,
         .parameters = model->program.parameters,
+        .tools = (uint8_t)traits->calls,
     };
     bool pinned = false;
     for (uint32_t i = 0; i < plan->workers; i++) {

@@ -279,7 +279,8 @@ static int serve(struct engine *e, struct tsr_err *err)
             tsr_log(TSR_LOG_WARN, "%s", notes);
         }
     }
-    tsr_describe_hello(&hello, &e->model, &e->options, e->exec, &e->frontend->options);
+    tsr_describe_hello(&hello, &e->model, &e->options, e->exec, &e->frontend->options,
+                       e->text->tmpl);
     tsr_control_ready(e->control, e->frontend, &hello);
     tsr_notify_say(&e->notify, "READY=1\nSTATUS=%.64s at %s", hello.model, e->options.socket);
     if (write(STDOUT_FILENO, "ready\n", 6) != 6) {

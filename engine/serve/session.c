@@ -83,7 +83,7 @@ static uint32_t tokens_cap(const struct tsr_frontend *f, const struct tsr_wire_s
     if (submit->kind == TSR_PAYLOAD_TOKENS) {
         return submit->payload_bytes / (uint32_t)sizeof(uint32_t);
     }
-    if (submit->flags & TSR_SUBMIT_TOKENIZE) {
+    if (submit->flags & (TSR_SUBMIT_TOKENIZE | TSR_SUBMIT_RENDER)) {
         /* A template adds what it likes; normalizing can make text longer, but hardly does. */
         return (uint32_t)(submit->kind == TSR_PAYLOAD_CHAT ? most + 65536 : most + most / 8);
     }
@@ -143,7 +143,7 @@ static void complete(struct tsr_frontend *f, struct tsr_request *r, uint64_t now
         s->arriving = NULL;
         f->arriving--;
     }
-    if (r->kind == TSR_PAYLOAD_TOKENS) {
+    if (r->kind == TSR_PAYLOAD_TOKENS && !(r->flags & TSR_SUBMIT_DETOKENIZE)) {
         tsr_answer_begin(f, r, now_ns);
     } else {
         r->stage = TSR_STAGE_TEXT;
@@ -199,9 +199,8 @@ static bool acceptable(struct tsr_frontend *f, struct tsr_session *s,
                "this model has no chat template; send the prompt as text");
         return false;
     }
-    if (submit->flags & (TSR_SUBMIT_EMBED | TSR_SUBMIT_DETOKENIZE | TSR_SUBMIT_RENDER)) {
-        refuse(f, s, submit, TSR_CODE_UNSUPPORTED, 0,
-               "this engine makes no embeddings and no text without an answer yet");
+    if (submit->flags & TSR_SUBMIT_EMBED) {
+        refuse(f, s, submit, TSR_CODE_UNSUPPORTED, 0, "this engine makes no embeddings yet");
         return false;
     }
     if (submit->penalty_tokens != 0) {
@@ -263,7 +262,8 @@ static int fill(struct tsr_frontend *f, struct tsr_request *r, const struct tsr_
     int rc = tsr_sampling_check(&r->sampling, f->options.logits_vocab, err);
     rc = rc ? rc : stops_of(wire, &r->stop, err);
     tsr_detok_init(&r->detok, f->vocab, submit->flags & TSR_SUBMIT_SHOW_SPECIAL);
-    r->detok.began |= submit->kind != TSR_PAYLOAD_CHAT; /* the prompt began the text */
+    /* The prompt began the text, unless the tokens are all of it. */
+    r->detok.began |= submit->kind != TSR_PAYLOAD_CHAT && !(submit->flags & TSR_SUBMIT_DETOKENIZE);
     return rc ? rc : copy_in(f, r, wire->submit.chunk, submit->chunk_bytes, err);
 }
 

@@ -15,7 +15,7 @@ static void put_request(const struct tsr_frontend *f, const struct tsr_request *
     enum tsr_request_state state = TSR_REQUEST_WAITS;
     if (r->seq != TSR_SCHED_NONE) {
         state = states[tsr_sched_state(f->sched, r->seq)];
-    } else if (r->stage == TSR_STAGE_ENDS || r->stage == TSR_STAGE_LISTS) {
+    } else if (r->stage == TSR_STAGE_ENDS || r->stage == TSR_STAGE_SENDS) {
         state = TSR_REQUEST_PARKED;
     }
     *out = (struct tsr_wire_status_request){

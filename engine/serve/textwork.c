@@ -27,6 +27,11 @@ int tsr_textwork_create(struct tsr_textwork **out, const struct tsr_tokenizer *t
         goto fail;
     }
     const struct tsr_vocab *vocab = tsr_tokenizer_vocab(tokenizer);
+    work->piece = malloc(tsr_detok_out_max(vocab));
+    if (!work->piece) {
+        rc = tsr_err_set(err, -ENOMEM, "no memory for the text of a token");
+        goto fail;
+    }
     work->bos = tsr_vocab_text_copy(vocab, vocab->bos);
     work->eos = tsr_vocab_text_copy(vocab, vocab->eos);
 
@@ -74,6 +79,7 @@ void tsr_textwork_destroy(struct tsr_textwork *work)
         tsr_tokenizer_scratch_destroy(work->scratch);
     }
     free(work->messages);
+    free(work->piece);
     free(work->bos);
     free(work->eos);
     free(work);
@@ -134,41 +140,93 @@ static enum tsr_code code_of(int rc)
     }
 }
 
+/* How long the ids' text is; the frontend makes it again, part by part. */
+static int measure(struct tsr_textwork *work, struct tsr_request *request, struct tsr_err *err)
+{
+    struct tsr_detok detok;
+    uint64_t bytes = 0;
+    tsr_detok_init(&detok, tsr_tokenizer_vocab(work->tokenizer),
+                   request->flags & TSR_SUBMIT_SHOW_SPECIAL);
+    for (uint32_t i = 0; i < request->n_tokens; i++) {
+        bytes += tsr_detok_push(&detok, request->tokens[i], work->piece);
+    }
+    bytes += tsr_detok_flush(&detok, work->piece);
+    request->text_total = (uint32_t)bytes;
+    return bytes <= UINT32_MAX ? 0
+                               : tsr_err_set(err, -E2BIG, "the text of %u tokens has %llu bytes",
+                                             request->n_tokens, (unsigned long long)bytes);
+}
+
+static int keep_rendered(struct tsr_request *request, const struct tsr_template_output *rendered,
+                         struct tsr_err *err)
+{
+    size_t room = request->tokens_cap * sizeof *request->tokens;
+    if (rendered->len > room) {
+        return tsr_err_set(err, -E2BIG,
+                           "the rendered chat has %zu bytes; one that was sent in %u can have %zu",
+                           rendered->len, request->payload_bytes, room);
+    }
+    memcpy(request->tokens, rendered->text, rendered->len);
+    request->text_total = (uint32_t)rendered->len;
+    return 0;
+}
+
+static int tokenize(struct tsr_textwork *work, struct tsr_request *request,
+                    const struct tsr_template_output *text, unsigned flags, struct tsr_err *err)
+{
+    size_t n = 0;
+    int rc = tsr_tokenizer_encode(work->tokenizer, work->scratch, text->spans, text->n_spans, flags,
+                                  request->tokens, request->tokens_cap, &n, err);
+    if (rc == -ENOBUFS) {
+        tsr_err_set(err, rc, "the prompt has more than %u tokens, which is all that one can have",
+                    request->tokens_cap);
+    }
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        if (request->tokens[i] >= work->ids_max) {
+            rc = tsr_err_set(err, -EINVAL,
+                             "token %zu of the prompt is %u of the tokenizer, but the model has %u",
+                             i, request->tokens[i], work->ids_max);
+        }
+    }
+    request->n_tokens = (uint32_t)n;
+    return rc;
+}
+
+static int do_text(struct tsr_textwork *work, struct tsr_request *request, struct tsr_err *err)
+{
+    const struct tsr_text_span span = {
+        .text = (const char *)request->payload,
+        .len = request->payload_bytes,
+        .trusted = request->flags & TSR_SUBMIT_SPECIAL,
+    };
+    const struct tsr_template_output text = {.spans = &span, .n_spans = 1};
+    return tokenize(work, request, &text, request->flags & TSR_SUBMIT_NO_BOS ? 0 : TSR_ENCODE_ENDS,
+                    err);
+}
+
+static int do_chat(struct tsr_textwork *work, struct tsr_request *request, struct tsr_err *err)
+{
+    struct tsr_template_output rendered;
+    int rc = render(work, request, &rendered, err);
+    if (rc < 0) {
+        return rc;
+    }
+    request->in_reasoning = rendered.in_reasoning;
+    request->continued = rendered.continued;
+    return request->flags & TSR_SUBMIT_RENDER
+               ? keep_rendered(request, &rendered, err)
+               : tokenize(work, request, &rendered, 0, err); /* the template writes its own ends */
+}
+
 void tsr_textwork_do(struct tsr_textwork *work, struct tsr_request *request)
 {
     if (atomic_load_explicit(&request->dead, memory_order_relaxed)) {
         return;
     }
     struct tsr_err err = {0};
-    struct tsr_text_span text = {
-        .text = (const char *)request->payload,
-        .len = request->payload_bytes,
-        .trusted = request->flags & TSR_SUBMIT_SPECIAL,
-    };
-    struct tsr_template_output rendered = {.spans = &text, .n_spans = 1};
-    unsigned flags = request->flags & TSR_SUBMIT_NO_BOS ? 0 : TSR_ENCODE_ENDS;
-    int rc = 0;
-    if (request->kind == TSR_PAYLOAD_CHAT) {
-        flags = 0; /* the template writes its own */
-        rc = render(work, request, &rendered, &err);
-    }
-    size_t n = 0;
-    if (rc == 0) {
-        rc = tsr_tokenizer_encode(work->tokenizer, work->scratch, rendered.spans, rendered.n_spans,
-                                  flags, request->tokens, request->tokens_cap, &n, &err);
-    }
-    if (rc == -ENOBUFS) {
-        tsr_err_set(&err, rc, "the prompt has more than %u tokens, which is all that one can have",
-                    request->tokens_cap);
-    }
-    for (size_t i = 0; i < n && rc == 0; i++) {
-        if (request->tokens[i] >= work->ids_max) {
-            rc = tsr_err_set(&err, -EINVAL,
-                             "token %zu of the prompt is %u of the tokenizer, but the model has %u",
-                             i, request->tokens[i], work->ids_max);
-        }
-    }
-    request->n_tokens = (uint32_t)n;
+    int rc = request->kind == TSR_PAYLOAD_TOKENS ? measure(work, request, &err)
+             : request->kind == TSR_PAYLOAD_CHAT ? do_chat(work, request, &err)
+                                                 : do_text(work, request, &err);
     request->code = rc < 0 ? code_of(rc) : TSR_CODE_OK;
     request->sentence[0] = '\0';
     if (rc < 0) {

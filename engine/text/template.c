@@ -8,11 +8,48 @@
 
 struct tsr_template {
     struct tsr_jtree tree;
+    struct tsr_template_traits traits;
 };
 
 struct tsr_template_scratch {
     struct tsr_jrun run;
 };
+
+/* How tool calls are written is known by their marks, and only where no other mark says that it is
+ * another family's way: <tool_call> holds XML for some, [TOOL_CALLS] a name and [ARGS] for others.
+ * A quote may be escaped. */
+static enum tsr_tools calls_in(const char *source)
+{
+    bool arguments = strstr(source, "arguments\":") || strstr(source, "arguments\\\":");
+    if (strstr(source, "[TOOL_CALLS]"))
+        return strstr(source, "[ARGS]") ? TSR_TOOLS_NONE : TSR_TOOLS_MISTRAL;
+    if (strstr(source, "<tool_call>"))
+        return arguments && !strstr(source, "<function=") && !strstr(source, "<arg_key>") &&
+                       !strstr(source, "<tool_calls>")
+                   ? TSR_TOOLS_HERMES
+                   : TSR_TOOLS_NONE;
+    if (strstr(source, "<|python_tag|>") ||
+        (strstr(source, "{\"name\":") && strstr(source, "\"parameters\":")))
+        return TSR_TOOLS_LLAMA3;
+    return TSR_TOOLS_NONE;
+}
+
+static int find_traits(struct tsr_template *tmpl, const char *source, size_t len,
+                       struct tsr_err *err)
+{
+    struct tsr_template_traits *traits = &tmpl->traits;
+    char *text = strndup(source, len);
+    if (!text)
+        return tsr_err_set(err, -ENOMEM, "no memory for a template");
+    for (uint32_t i = 0; i < tmpl->tree.n_symbols; i++) {
+        const struct tsr_jtext *name = &tmpl->tree.symbols[i];
+        traits->tools |= name->len == 5 && memcmp(name->text, "tools", 5) == 0;
+    }
+    traits->reasoning = strstr(text, "<think>") != NULL;
+    traits->calls = traits->tools ? calls_in(text) : TSR_TOOLS_NONE;
+    free(text);
+    return 0;
+}
 
 int tsr_template_parse(struct tsr_template **out, const char *source, size_t len,
                        struct tsr_err *err)
@@ -25,6 +62,7 @@ int tsr_template_parse(struct tsr_template **out, const char *source, size_t len
     if (!tmpl)
         return tsr_err_set(err, -ENOMEM, "no memory for a template");
     int rc = tsr_jinja_parse(&tmpl->tree, source, len, err);
+    rc = rc < 0 ? rc : find_traits(tmpl, source, len, err);
     if (rc < 0) {
         tsr_template_destroy(tmpl);
         return rc;
@@ -39,6 +77,11 @@ void tsr_template_destroy(struct tsr_template *tmpl)
         return;
     tsr_jinja_free(&tmpl->tree);
     free(tmpl);
+}
+
+const struct tsr_template_traits *tsr_template_traits(const struct tsr_template *tmpl)
+{
+    return &tmpl->traits;
 }
 
 void tsr_template_limits_init(struct tsr_template_limits *limits)
@@ -153,19 +196,44 @@ static struct tsr_jvalue make_messages(struct tsr_jrun *r, const struct tsr_temp
     return list;
 }
 
-static void make_context(struct tsr_jrun *r, const struct tsr_template_input *input)
+/* Takes `continue_with` out of the request's variables; NULL where it is not there. */
+static const struct tsr_jstr *take_continuation(struct tsr_jrun *r, struct tsr_jvalue *variables)
 {
+    static const char name[] = "continue_with";
+    const struct tsr_jvalue *found = tsr_j_dict_get(r, variables->dict, name, sizeof(name) - 1);
+    if (!found)
+        return NULL;
+    if (found->kind != TSR_JV_STRING)
+        tsr_j_fail(r, -EINVAL, "%s is not a string", name);
+    const struct tsr_jstr *text = found->str;
+    struct tsr_jvalue others = tsr_j_dict(r);
+    for (uint32_t i = 0; i < variables->dict->n; i++) {
+        const struct tsr_jentry *entry = &variables->dict->entries[i];
+        if (&entry->value != found)
+            tsr_j_dict_set(r, others.dict, entry->key, entry->value);
+    }
+    *variables = others;
+    return text;
+}
+
+/* Returns what the answer is to go on from, NULL: nothing. */
+static const struct tsr_jstr *make_context(struct tsr_jrun *r,
+                                           const struct tsr_template_input *input)
+{
+    const struct tsr_jstr *continuation = NULL;
     struct tsr_jvalue context = tsr_j_dict(r);
     if (input->json_len > UINT32_MAX)
         tsr_j_fail(r, -E2BIG, "the request's JSON has more than 4 GiB");
     if (input->json) {
         struct tsr_jvalue json = tsr_j_json(r, input->json, input->json_len);
-        if (json.kind == TSR_JV_DICT)
+        if (json.kind == TSR_JV_DICT) {
             context = json;
-        else if (json.kind == TSR_JV_SEQ)
+            continuation = take_continuation(r, &context);
+        } else if (json.kind == TSR_JV_SEQ) {
             set(r, context.dict, "messages", json);
-        else
+        } else {
             tsr_j_fail(r, -EINVAL, "the request's JSON is neither an object nor an array");
+        }
     }
     if (input->messages) {
         if (input->n_messages == 0 && !tsr_j_dict_get(r, context.dict, "messages", 8))
@@ -182,6 +250,26 @@ static void make_context(struct tsr_jrun *r, const struct tsr_template_input *in
     if (messages)
         trust_roles(r, *messages);
     r->context = context.dict;
+    return continuation;
+}
+
+/* Whether what was written ends with <think> and perhaps white space. */
+static bool is_in_reasoning(const struct tsr_jrun *r)
+{
+    static const char mark[] = "<think>";
+    size_t n = r->out_n;
+    while (n > 0 && strchr(" \t\r\n", r->out[n - 1]) && r->out[n - 1])
+        n--;
+    return n >= sizeof(mark) - 1 &&
+           memcmp(r->out + n - (sizeof(mark) - 1), mark, sizeof(mark) - 1) == 0;
+}
+
+static void put_continuation(struct tsr_jrun *r, const struct tsr_jstr *text)
+{
+    static const char end[] = "\n</think>\n\n";
+    if (is_in_reasoning(r))
+        tsr_j_write(r, end, NULL, true, sizeof(end) - 1);
+    tsr_j_write(r, text->text, NULL, true, text->len);
 }
 
 static void make_output(struct tsr_jrun *r, struct tsr_template_output *out)
@@ -218,10 +306,15 @@ int tsr_template_render(const struct tsr_template *tmpl, struct tsr_template_scr
     r->now_s = input->now_s;
     r->utc_offset_s = input->utc_offset_s;
     if (setjmp(r->leave) == 0) {
-        make_context(r, input);
+        const struct tsr_jstr *continuation = make_context(r, input);
         r->scope = tsr_j_scope(r, NULL);
         tsr_j_exec(r, tmpl->tree.root);
+        const bool continued = continuation && continuation->len > 0;
+        if (continued)
+            put_continuation(r, continuation);
         make_output(r, out);
+        out->continued = continued;
+        out->in_reasoning = is_in_reasoning(r);
     }
     return r->rc;
 }

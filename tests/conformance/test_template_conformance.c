@@ -120,6 +120,49 @@ static void test_templates_render_as_jinja2(void **state)
     assert_int_equal(wrong, 0);
 }
 
+static void test_templates_say_how_they_write_tool_calls(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *file;
+        bool tools, reasoning;
+        enum tsr_tools calls;
+    } known[] = {
+        {"Qwen-Qwen2.5-7B-Instruct", true, false, TSR_TOOLS_HERMES},
+        {"Qwen-QwQ-32B", true, true, TSR_TOOLS_HERMES},
+        {"NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use", true, false, TSR_TOOLS_HERMES},
+        {"ibm-granite-granite-4.0", true, false, TSR_TOOLS_HERMES},
+        {"meta-llama-Llama-3.2-3B-Instruct", true, false, TSR_TOOLS_LLAMA3},
+        {"meta-llama-Llama-3.3-70B-Instruct", true, false, TSR_TOOLS_LLAMA3},
+        {"mistralai-Mistral-Nemo-Instruct-2407", true, false, TSR_TOOLS_MISTRAL},
+        {"Mistral-Small-3.2-24B-Instruct-2506", true, false, TSR_TOOLS_NONE},
+        {"Qwen3-Coder", true, false, TSR_TOOLS_NONE},
+        {"GLM-4.6", true, true, TSR_TOOLS_NONE},
+        {"openai-gpt-oss-120b", true, false, TSR_TOOLS_NONE},
+        {"GigaChat3-10B-A1.8B", true, false, TSR_TOOLS_NONE},
+        {"google-gemma-2-2b-it", false, false, TSR_TOOLS_NONE},
+        {"microsoft-Phi-3.5-mini-instruct", false, false, TSR_TOOLS_NONE},
+    };
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        char path[5000];
+        snprintf(path, sizeof(path), "%s/%s.json", outside_path("templates"), known[i].file);
+        json_t *file = outside_json(path);
+        size_t len;
+        const char *source = outside_string(file, "template", &len);
+        struct tsr_template *tmpl;
+        struct tsr_err err;
+        if (tsr_template_parse(&tmpl, source, len, &err) < 0)
+            fail_msg("%s: %s", known[i].file, err.text);
+        const struct tsr_template_traits *traits = tsr_template_traits(tmpl);
+        if (traits->tools != known[i].tools || traits->reasoning != known[i].reasoning ||
+            traits->calls != known[i].calls)
+            fail_msg("%s: tools %d, reasoning %d, calls %d", known[i].file, traits->tools,
+                     traits->reasoning, (int)traits->calls);
+        tsr_template_destroy(tmpl);
+        json_decref(file);
+    }
+}
+
 static void test_smollm2_renders_its_prompts(void **state)
 {
     (void)state;
@@ -180,6 +223,7 @@ int main(void)
         return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_templates_render_as_jinja2),
+        cmocka_unit_test(test_templates_say_how_they_write_tool_calls),
         cmocka_unit_test(test_smollm2_renders_its_prompts),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,6 +8,7 @@ static union {
     struct tsr_wire_error error;
     struct tsr_wire_status status;
     struct tsr_wire_tokens tokens;
+    struct tsr_wire_text text;
 } ev;
 
 /* Turns until the link has an event. */
@@ -428,6 +429,102 @@ static void test_frontend_lists_tokens(void **state)
     bench_close(&b);
 }
 
+/* Takes the TEXT events of a request, by turns, and returns how many; the text is in `out`. */
+static uint32_t take_text(struct bench *b, struct tsr_link *link, uint64_t id, char *out)
+{
+    uint32_t bytes = 0, events = 0;
+    while (wait_event(b, link) == TSR_EV_TEXT) {
+        assert_int_equal(ev.text.request, id);
+        assert_int_equal(ev.text.offset, bytes);
+        assert_int_not_equal(ev.text.text[0] & 0xc0, 0x80); /* whole characters */
+        memcpy(out + bytes, ev.text.text, ev.text.text_bytes);
+        bytes += ev.text.text_bytes;
+        assert_true(bytes <= ev.text.total);
+        events++;
+    }
+    assert_int_equal(ev.done.request, id);
+    assert_int_equal(ev.done.reason, TSR_REASON_WRITTEN);
+    out[bytes] = '\0';
+    return events;
+}
+
+static void test_frontend_writes_the_text_of_tokens(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct tsr_link link;
+    static char out[1 << 20];
+    enum { MANY = 15000 };
+    static uint32_t ids[MANY];
+    bench_open(&b, NULL, 1000, 1 << 20);
+    bench_connect(&b, &link);
+    size_t want = 0;
+    for (uint32_t i = 0; i < MANY; i++) {
+        size_t len;
+        ids[i] = 300 + i % 700;
+        tsr_vocab_text(b.f->vocab, ids[i], &len);
+        want += len;
+    }
+    struct tsr_wire_submit submit = plain_submit(6);
+    submit.flags = TSR_SUBMIT_DETOKENIZE;
+    submit.credit = 0; /* it needs none */
+    send_submit(&link, submit, ids, sizeof ids, 8000);
+    for (uint32_t at = 8000; at < sizeof ids; at += 8000) {
+        uint32_t left = sizeof ids - at;
+        while (!send_continue(&link, 6, ids, at, left < 8000 ? left : 8000)) {
+            bench_turn(&b);
+        }
+    }
+    assert_true(take_text(&b, &link, 6, out) > 2);
+    assert_int_equal(ev.done.prompt_tokens, MANY);
+    const char *at = out;
+    for (uint32_t i = 0; i < MANY; i++) {
+        size_t len;
+        const char *piece = tsr_vocab_text(b.f->vocab, ids[i], &len);
+        assert_memory_equal(at, piece, len);
+        at += len;
+    }
+    assert_int_equal(strlen(out), want);
+    /* Marks alone: no text, and no event of it. */
+    const uint32_t marks[2] = {1, 2};
+    submit.request = 7;
+    send_submit(&link, submit, marks, sizeof marks, sizeof marks);
+    assert_int_equal(take_text(&b, &link, 7, out), 0);
+    tsr_link_close(&link);
+    bench_close(&b);
+}
+
+static void test_frontend_writes_a_rendered_chat(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct tsr_link link;
+    static char content[40001], out[1 << 17];
+    static uint8_t payload[50000];
+    for (uint32_t i = 0; i < sizeof content / 4; i++) {
+        memcpy(content + 4 * i, "a\u20ac", 4);
+    }
+    bench_open(&b, NULL, 1000, 1 << 20);
+    bench_connect(&b, &link);
+    const struct tsr_wire_message message = {"user", content, 4, sizeof content - 1};
+    uint32_t bytes = tsr_wire_chat_bytes(&message, 1, 0);
+    tsr_wire_chat_build(payload, &message, 1, NULL, 0);
+    struct tsr_wire_submit submit = plain_submit(9);
+    submit.kind = TSR_PAYLOAD_CHAT;
+    submit.flags = TSR_SUBMIT_RENDER;
+    send_submit(&link, submit, payload, bytes, 8000);
+    for (uint32_t at = 8000; at < bytes; at += 8000) {
+        while (!send_continue(&link, 9, payload, at, bytes - at < 8000 ? bytes - at : 8000)) {
+            bench_turn(&b);
+        }
+    }
+    assert_int_equal(take_text(&b, &link, 9, out), 3);
+    assert_non_null(strstr(out, content));
+    assert_int_equal(strncmp(out, "<|im_start|>user\n", 17), 0);
+    tsr_link_close(&link);
+    bench_close(&b);
+}
+
 static void test_frontend_tells_status(void **state)
 {
     (void)state;
@@ -488,6 +585,8 @@ int main(void)
         cmocka_unit_test(test_frontend_bounds_what_one_user_takes),
         cmocka_unit_test(test_frontend_counts_what_was_cancelled),
         cmocka_unit_test(test_frontend_lists_tokens),
+        cmocka_unit_test(test_frontend_writes_the_text_of_tokens),
+        cmocka_unit_test(test_frontend_writes_a_rendered_chat),
         cmocka_unit_test(test_frontend_tells_status),
         cmocka_unit_test(test_frontend_shuts_down_with_a_word),
     };

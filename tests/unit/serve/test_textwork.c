@@ -133,6 +133,58 @@ static void test_textwork_renders_chats(void **state)
     assert_int_equal(r.code, TSR_CODE_INVALID);
 }
 
+static void test_textwork_goes_on_with_a_continuation(void **state)
+{
+    (void)state;
+    struct tsr_request r = ask_chat(0, "user", "List files", "");
+    uint32_t n = r.n_tokens;
+    r = ask_chat(0, "user", "List files", "{\"continue_with\": \"<|im_end|>\"}");
+    assert_int_equal(r.code, TSR_CODE_OK);
+    assert_int_equal(r.n_tokens, n + 1);
+    assert_int_equal(tokens[n], 2); /* marks are marks in it */
+    assert_false(r.in_reasoning);
+    r = ask_chat(0, "user", "List files", "{\"continue_with\": \"<think>\\n\"}");
+    assert_true(r.in_reasoning);
+}
+
+static void test_textwork_writes_what_it_renders(void **state)
+{
+    (void)state;
+    static const char start[] = "<|im_start|>user\nList files<|im_end|>\n<|im_start|>assistant\n";
+    struct tsr_request r = ask_chat(TSR_SUBMIT_RENDER, "user", "List files", "");
+    assert_int_equal(r.code, TSR_CODE_OK);
+    assert_int_equal(r.n_tokens, 0);
+    assert_int_equal(r.text_total, sizeof start - 1);
+    assert_memory_equal(r.tokens, start, sizeof start - 1);
+    r = ask_chat(TSR_SUBMIT_RENDER, "user", "List files", "{\"continue_with\": \"ls\"}");
+    assert_int_equal(r.text_total, sizeof start + 1);
+    static char longer[4 * CAP + 1];
+    memset(longer, 'x', sizeof longer - 1);
+    r = ask_chat(TSR_SUBMIT_RENDER, "user", "", ""); /* needs less than the longer one */
+    assert_int_equal(r.code, TSR_CODE_OK);
+    char extra[sizeof longer + 64];
+    snprintf(extra, sizeof extra, "{\"continue_with\": \"%s\"}", longer);
+    r = ask_chat(TSR_SUBMIT_RENDER, "user", "", extra);
+    assert_int_equal(r.code, TSR_CODE_TOO_LARGE);
+}
+
+static void test_textwork_measures_the_text_of_tokens(void **state)
+{
+    (void)state;
+    struct tsr_request r = ask_text(TSR_SUBMIT_SPECIAL, "List files<|im_end|>");
+    uint32_t n = r.n_tokens;
+    r = (struct tsr_request){.kind = TSR_PAYLOAD_TOKENS,
+                             .flags = TSR_SUBMIT_DETOKENIZE,
+                             .tokens = tokens,
+                             .n_tokens = n};
+    tsr_textwork_do(work, &r);
+    assert_int_equal(r.code, TSR_CODE_OK);
+    assert_int_equal(r.text_total, strlen("List files"));
+    r.flags |= TSR_SUBMIT_SHOW_SPECIAL;
+    tsr_textwork_do(work, &r);
+    assert_int_equal(r.text_total, strlen("List files<|im_end|>"));
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -163,6 +215,9 @@ int main(void)
         cmocka_unit_test(test_textwork_does_nothing_for_the_dead),
         cmocka_unit_test(test_textwork_tokenizes_text),
         cmocka_unit_test(test_textwork_renders_chats),
+        cmocka_unit_test(test_textwork_goes_on_with_a_continuation),
+        cmocka_unit_test(test_textwork_writes_what_it_renders),
+        cmocka_unit_test(test_textwork_measures_the_text_of_tokens),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

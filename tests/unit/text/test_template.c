@@ -413,6 +413,79 @@ static void test_template_survives_text_that_is_not_utf8(void **state)
     tsr_template_destroy(tmpl);
 }
 
+static void test_template_goes_on_with_a_continuation(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *source, *json, *text;
+        bool in_reasoning;
+    } cases[] = {
+        {"a:", "{\"continue_with\": \"<tool_call>\"}", "a:<tool_call>", false},
+        {"a:", "{\"continue_with\": \"\"}", "a:", false},
+        {"a<think>{{ '\n' }}", "{\"continue_with\": \"x\"}", "a<think>\n\n</think>\n\nx", false},
+        {"a<think>", "{\"continue_with\": \"\"}", "a<think>", true},
+        {"a", "{\"continue_with\": \"<think>\"}", "a<think>", true},
+        {"<think> \t", "{}", "<think> \t", true},
+        {"think>", "{}", "think>", false},
+        {"<think>.", "{}", "<think>.", false},
+        /* The template does not see it; nor is it one of a message. */
+        {"{{ continue_with is defined }}{{ m.continue_with }}",
+         "{\"m\": {\"continue_with\": 7}, \"continue_with\": \"!\"}", "False7!", false},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct tsr_template_output out;
+        if (render(cases[i].source, cases[i].json, &out) < 0)
+            fail_msg("%s: %s", cases[i].source, err.text);
+        if (out.len != strlen(cases[i].text) || memcmp(out.text, cases[i].text, out.len) != 0 ||
+            out.in_reasoning != cases[i].in_reasoning ||
+            out.continued !=
+                (strstr(cases[i].json, "_with\": \"") && !strstr(cases[i].json, "\"\"")))
+            fail_msg("case %zu: '%.*s', %d", i, (int)out.len, out.text, out.in_reasoning);
+        for (size_t k = 0; k < out.n_spans && i < 8; k++)
+            assert_true(out.spans[k].trusted);
+    }
+    struct tsr_template_output out;
+    assert_int_equal(render("a", "{\"continue_with\": 7}", &out), -EINVAL);
+    assert_non_null(strstr(err.text, "continue_with"));
+}
+
+static void test_template_says_what_it_can(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *source;
+        bool tools, reasoning;
+        enum tsr_tools calls;
+    } cases[] = {
+        {"{{ messages }}", false, false, TSR_TOOLS_NONE},
+        {"{{ m.tools }}{{ 'tools' }}{# tools #}<tool_call>{\"arguments\": 1}", false, false,
+         TSR_TOOLS_NONE},
+        {"{% if tools %}{% endif %}", true, false, TSR_TOOLS_NONE},
+        {"{% if tools %}<tool_call>{\"name\": 1, \"arguments\": 2}{% endif %}<think>", true, true,
+         TSR_TOOLS_HERMES},
+        {"{% if tools %}{{ '<tool_call>{\\\"arguments\\\": ' }}{% endif %}", true, false,
+         TSR_TOOLS_HERMES},
+        {"{% if tools %}<tool_call><function=f>{\"arguments\": 2}{% endif %}", true, false,
+         TSR_TOOLS_NONE},
+        {"{% if tools %}<|python_tag|>{% endif %}", true, false, TSR_TOOLS_LLAMA3},
+        {"{% if tools %}{\"name\": 1, \"parameters\": 2}{% endif %}", true, false,
+         TSR_TOOLS_LLAMA3},
+        {"{% if tools %}[TOOL_CALLS]{% endif %}", true, false, TSR_TOOLS_MISTRAL},
+        {"{% if tools %}[TOOL_CALLS]f[ARGS]{% endif %}", true, false, TSR_TOOLS_NONE},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct tsr_template *tmpl;
+        if (tsr_template_parse(&tmpl, cases[i].source, strlen(cases[i].source), &err) < 0)
+            fail_msg("%s: %s", cases[i].source, err.text);
+        const struct tsr_template_traits *traits = tsr_template_traits(tmpl);
+        if (traits->tools != cases[i].tools || traits->reasoning != cases[i].reasoning ||
+            traits->calls != cases[i].calls)
+            fail_msg("%s: %d %d %d", cases[i].source, traits->tools, traits->reasoning,
+                     (int)traits->calls);
+        tsr_template_destroy(tmpl);
+    }
+}
+
 static void test_template_starts_anew_after_an_error(void **state)
 {
     (void)state;
@@ -438,6 +511,8 @@ int main(void)
         cmocka_unit_test(test_template_trusts_known_roles_only),
         cmocka_unit_test(test_template_and_tokenizer_keep_a_user_within_the_turn),
         cmocka_unit_test(test_template_survives_text_that_is_not_utf8),
+        cmocka_unit_test(test_template_goes_on_with_a_continuation),
+        cmocka_unit_test(test_template_says_what_it_can),
         cmocka_unit_test(test_template_starts_anew_after_an_error),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -10,6 +10,7 @@
 #include <tsr/serve/frontend.h>
 #include <tsr/serve/options.h>
 #include <tsr/shm/wire.h>
+#include <tsr/text/template.h>
 
 /* "92.1 MB", "1.3 GB": decimal, as files are measured. */
 void tsr_describe_bytes(char *out, size_t size, uint64_t bytes);
@@ -25,9 +26,11 @@ void tsr_describe_plan(FILE *out, const struct tsr_model *model,
  * memory, 0 first. */
 void tsr_describe_progress(FILE *out, double done, uint64_t bytes, int *shown);
 
+/* tmpl: the chat template, NULL: there is none. */
 void tsr_describe_hello(struct tsr_wire_hello *hello, const struct tsr_model *model,
                         const struct tsr_serve_options *options, const struct tsr_exec *exec,
-                        const struct tsr_frontend_options *frontend);
+                        const struct tsr_frontend_options *frontend,
+                        const struct tsr_template *tmpl);
 
 /* Everything but started_ns. */
 void tsr_describe_plate(struct tsr_status_plate *plate, const struct tsr_model *model,

@@ -22,7 +22,7 @@ enum tsr_stage {
     TSR_STAGE_ARRIVES, /* its payload is being copied in */
     TSR_STAGE_TEXT,    /* with the text thread */
     TSR_STAGE_RUNS,    /* in the scheduler */
-    TSR_STAGE_LISTS,   /* its token ids are being sent (TSR_SUBMIT_TOKENIZE) */
+    TSR_STAGE_SENDS,   /* what it asked for is being sent in parts (TSR_SUBMIT_ANSWERS) */
     TSR_STAGE_ENDS,    /* complete, but its last events wait for room */
     TSR_STAGE_DEAD,    /* over for its client, still with the text thread */
 };
@@ -61,14 +61,20 @@ struct tsr_request {
     uint32_t *tokens; /* text: written */
     uint32_t tokens_cap;
     uint32_t n_tokens; /* text: written */
-    uint32_t code;     /* text: enum tsr_code, TSR_CODE_OK where the tokens are there */
+    bool in_reasoning; /* text: written; CHAT: the prompt ends with <think> */
+    bool continued;    /* text: written; CHAT: ... with what the client would have the answer go on
+                          from */
+    uint32_t text_total; /* text: written; DETOKENIZE, RENDER: bytes of the text. A rendered one
+                            lies where the tokens would */
+    uint32_t code; /* text: enum tsr_code, TSR_CODE_OK where the tokens or the text are there */
 
     /* Its answer. */
     uint32_t seq;                    /* in the scheduler; TSR_SCHED_NONE: not there */
     struct tsr_sampler_seq *sampler; /* from the first logits on */
     struct tsr_detok detok;
     uint32_t produced; /* tokens of the answer */
-    uint32_t listed;   /* TSR_STAGE_LISTS: ids sent */
+    uint32_t sent;     /* TSR_STAGE_SENDS: ids, floats, bytes of text */
+    uint32_t shown;    /* TSR_STAGE_SENDS: ids whose text was sent (DETOKENIZE) */
     unsigned owes;     /* enum tsr_owes; 0: not in the list */
     bool token_only_text;
     uint32_t text_bytes;

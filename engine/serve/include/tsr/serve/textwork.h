@@ -1,4 +1,5 @@
-/* The text thread: renders chats, tokenizes, and hands prompts back to the frontend as tokens.
+/* The text thread: renders chats, tokenizes, and hands prompts back to the frontend as tokens, or
+ * as the text that was asked for.
  *
  * Everything that takes long for a long prompt happens here, so that no decode step waits for it.
  * One thread, one request after the other. */
@@ -20,6 +21,7 @@ struct tsr_textwork {
     struct tsr_template *tmpl; /* NULL: the model has none */
     struct tsr_template_scratch *tmpl_scratch;
     struct tsr_template_message *messages; /* [TSR_WIRE_MESSAGES_MAX] */
+    char *piece;                           /* [tsr_detok_out_max] */
     char *bos, *eos;                       /* NUL-terminated, NULL: none */
     uint32_t ids_max;                      /* ids below this have an embedding */
 
@@ -38,7 +40,8 @@ int tsr_textwork_create(struct tsr_textwork **work, const struct tsr_tokenizer *
                         uint32_t ids_max, size_t payload_bytes, struct tsr_err *err);
 void tsr_textwork_destroy(struct tsr_textwork *work);
 
-/* Makes tokens of request->payload: request->tokens and n_tokens, or code and sentence; nothing
+/* Makes tokens of request->payload: request->tokens and n_tokens, or code and sentence; with RENDER
+ * the text instead of the tokens, with DETOKENIZE (of tokens) the length of their text. Nothing
  * where it is dead. Any thread, one at a time. */
 void tsr_textwork_do(struct tsr_textwork *work, struct tsr_request *request);
 

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include <tsr/shm/err.h>
+#include <tsr/shm/wire.h>
 #include <tsr/text/tokenizer.h>
 
 enum {
@@ -30,6 +31,15 @@ struct tsr_template_scratch;
 int tsr_template_parse(struct tsr_template **out, const char *source, size_t len,
                        struct tsr_err *err);
 void tsr_template_destroy(struct tsr_template *tmpl);
+
+/* What a template can, as its source says. */
+struct tsr_template_traits {
+    bool tools;           /* it reads the variable `tools` */
+    bool reasoning;       /* it writes or takes out <think> */
+    enum tsr_tools calls; /* how it writes tool calls */
+};
+
+const struct tsr_template_traits *tsr_template_traits(const struct tsr_template *tmpl);
 
 struct tsr_template_limits {
     size_t memory_bytes; /* of values; allocated with the scratch, touched as needed */
@@ -67,7 +77,8 @@ struct tsr_template_input {
     const char *eos_token;
 
     /* An object with any variables (messages, tools, documents, enable_thinking ...), handed to the
-     * template as it is, UTF-8; an array stands for messages; NULL: none. */
+     * template as it is but for `continue_with` (wire.h, CHAT), UTF-8; an array stands for
+     * messages; NULL: none. */
     const char *json;
     size_t json_len;
 
@@ -80,6 +91,8 @@ struct tsr_template_output {
     size_t len;
     const struct tsr_text_span *spans; /* the text in order, neighbours differ in trust */
     size_t n_spans;
+    bool in_reasoning; /* it ends with <think> and perhaps white space */
+    bool continued;    /* it ends with the request's `continue_with` */
 };
 
 /* Renders. All strings of the request are untrusted, but for a message's role where it is one of
