@@ -72,7 +72,8 @@ void *tsr_http1_owner(const struct tsr_http1_conn *conn);
 
 /* What it wants now; changes only inside the calls of this header and of api.h. */
 enum tsr_http1_wants {
-    TSR_HTTP1_READ = 1,  /* feed() takes bytes */
+    TSR_HTTP1_READ = 1,  /* feed() takes bytes. Where it is not wanted the door still watches for
+                            the end of the stream: a client that goes is seen by that alone */
     TSR_HTTP1_WRITE = 2, /* out() has bytes */
     TSR_HTTP1_SHUT = 4,  /* all is sent: say so (FIN, close_notify); what comes is still fed, and
                             discarded, until eof or CLOSE: closing over unread bytes would reset the
