@@ -245,7 +245,6 @@ struct door {
     struct text in;    /* that has come and was not taken */
     struct text out;   /* that has left */
     size_t sends;      /* bytes that the socket still takes; SIZE_MAX: all */
-    bool reads_all;    /* the client reads, so `sends` does not run out */
     bool shut, closed; /* what the connection wanted in the end */
 };
 
@@ -300,6 +299,24 @@ static void door_send(struct door *door)
     }
 }
 
+/* Feeds what has come, in memory of exactly its size, so that a sanitizer sees what is read beyond
+ * it. */
+static void door_take(struct door *door)
+{
+    if (!door->in.size || !(tsr_http1_wants(door->conn) & TSR_HTTP1_READ)) {
+        return;
+    }
+    void *exact = malloc(door->in.size);
+    if (!exact) {
+        abort();
+    }
+    memcpy(exact, door->in.bytes, door->in.size);
+    size_t taken = tsr_http1_feed(door->conn, exact, door->in.size);
+    free(exact);
+    memmove(door->in.bytes, door->in.bytes + taken, door->in.size - taken);
+    door->in.size -= taken;
+}
+
 /* What a door does at the end of a turn. */
 static void door_turn(struct door *door)
 {
@@ -308,11 +325,7 @@ static void door_turn(struct door *door)
         if (wants & TSR_HTTP1_WRITE) {
             door_send(door);
         }
-        if ((wants & TSR_HTTP1_READ) && door->in.size) {
-            size_t taken = tsr_http1_feed(door->conn, door->in.bytes, door->in.size);
-            memmove(door->in.bytes, door->in.bytes + taken, door->in.size - taken);
-            door->in.size -= taken;
-        }
+        door_take(door);
         door->shut = door->shut || (wants & TSR_HTTP1_SHUT);
         if (wants & TSR_HTTP1_CLOSE) {
             door->closed = true;
@@ -325,10 +338,8 @@ static void door_turn(struct door *door)
 static void door_feed(struct door *door, const void *bytes, size_t size)
 {
     text_put(&door->in, bytes, size);
-    if (door->conn && (tsr_http1_wants(door->conn) & TSR_HTTP1_READ)) {
-        size_t taken = tsr_http1_feed(door->conn, door->in.bytes, door->in.size);
-        memmove(door->in.bytes, door->in.bytes + taken, door->in.size - taken);
-        door->in.size -= taken;
+    if (door->conn) {
+        door_take(door);
     }
     door_turn(door);
 }
