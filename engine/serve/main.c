@@ -1,22 +1,20 @@
 /* tessera-engine: holds a model and answers through shared memory. Here stands the order of start
  * and end; what is done stands in the files that are called. */
 #include <errno.h>
-#include <fcntl.h>
 #include <libgen.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <tsr/daemon/harden.h>
 #include <tsr/daemon/notify.h>
+#include <tsr/daemon/start.h>
 #include <tsr/exec/exec.h>
 #include <tsr/model/model.h>
 #include <tsr/serve/control.h>
@@ -179,27 +177,6 @@ static int give_up_rights(struct engine *e, struct tsr_err *err)
     return rc;
 }
 
-/* Signals that end the engine come to the control thread as a descriptor; not those that were
- * ignored at the start (under nohup, or in the background of a script). */
-static int catch_signals(struct tsr_err *err)
-{
-    static const int ends[] = {SIGTERM, SIGINT, SIGHUP};
-    struct sigaction before;
-    sigset_t set;
-    sigemptyset(&set);
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
-        if (sigaction(ends[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) {
-            sigaddset(&set, ends[i]);
-        }
-    }
-    signal(SIGPIPE, SIG_IGN);
-    if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0) {
-        return tsr_err_set(err, -EIO, "cannot block signals");
-    }
-    int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    return fd >= 0 ? fd : tsr_err_set(err, -errno, "cannot catch signals: %s", strerror(errno));
-}
-
 static int make_frontend(struct engine *e, struct tsr_err *err)
 {
     const struct tsr_serve_options *o = &e->options;
@@ -293,7 +270,7 @@ static int serve(struct engine *e, struct tsr_err *err)
 static int run(struct engine *e, struct tsr_err *err)
 {
     const bool serves = e->options.action == TSR_SERVE_RUN;
-    int signals = serves ? catch_signals(err) : 0;
+    int signals = serves ? tsr_start_signals(err) : 0;
     int rc = signals < 0 ? signals : 0;
     rc = rc || !serves ? rc : tsr_notify_open(&e->notify, err);
     rc = rc ? rc : tsr_harden_find_user(&e->user, e->options.user, err);
@@ -346,22 +323,11 @@ static void end(struct engine *e)
     }
 }
 
-/* So that no file or socket takes the place of a standard stream that is closed; using the stream
- * still fails. */
-static void open_standard(void)
-{
-    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
-        if (fcntl(fd, F_GETFD) < 0) {
-            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
-        }
-    }
-}
-
 int main(int argc, char **argv)
 {
     static struct engine engine = {.notify.fd = -1};
     struct tsr_err err = {0};
-    open_standard();
+    tsr_start_standard();
     engine.start_ns = tsr_clock_ns();
     sched_getaffinity(0, sizeof engine.cpus, &engine.cpus);
     int rc = tsr_serve_options_parse(&engine.options, argc, argv, &err);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <tsr/daemon/value.h>
 #include <tsr/sched/sched.h>
 
 /* clang-format off */
@@ -91,36 +92,6 @@ void tsr_serve_options_help(FILE *out)
         TSR_SCHED_PARK_SECONDS);
 }
 
-/* A number with an optional K, M or G, all of the string. */
-static int size_of(const char *name, const char *text, uint64_t low, uint64_t high, uint64_t *out,
-                   struct tsr_err *err)
-{
-    char *end = NULL;
-    errno = 0;
-    unsigned long long value = strtoull(text, &end, 10);
-    bool good = errno == 0 && text[0] >= '0' && text[0] <= '9';
-    unsigned shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : 0;
-    end += shift > 0;
-    if (!good || *end != '\0' || value > UINT64_MAX >> shift || value << shift < low ||
-        value << shift > high) {
-        return tsr_err_set(err, -EINVAL, "%s %s: a number from %llu to %llu is wanted", name, text,
-                           (unsigned long long)low, (unsigned long long)high);
-    }
-    *out = value << shift;
-    return 0;
-}
-
-static int number(const char *name, const char *text, uint32_t low, uint32_t high, uint32_t *out,
-                  struct tsr_err *err)
-{
-    uint64_t value = 0;
-    int rc = size_of(name, text, low, high, &value, err);
-    if (rc == 0) {
-        *out = (uint32_t)value;
-    }
-    return rc;
-}
-
 /* "0-3,8" */
 static int cpu_list(const char *text, uint32_t *cpus, uint32_t *n, struct tsr_err *err)
 {
@@ -186,26 +157,29 @@ static int allow_key(struct tsr_door_class *class, const char *key, const char *
         return tsr_err_set(err, -EINVAL, "--allow: '%s' wants a value, %s=N", key, key);
     }
     if (strcmp(key, "requests") == 0) {
-        return number("--allow requests", value, 1, UINT16_MAX, &class->requests_max, err);
+        return tsr_value_number("--allow requests", value, 1, UINT16_MAX, &class->requests_max,
+                                err);
     }
     if (strcmp(key, "channels") == 0) {
-        return number("--allow channels", value, 1, 1 << 16, &class->channels_max, err);
+        return tsr_value_number("--allow channels", value, 1, 1 << 16, &class->channels_max, err);
     }
     if (strcmp(key, "grants") == 0) {
-        return number("--allow grants", value, 1, 1 << 20, &class->grants_per_minute, err);
+        return tsr_value_number("--allow grants", value, 1, 1 << 20, &class->grants_per_minute,
+                                err);
     }
     if (strcmp(key, "bytes") == 0) {
-        return size_of("--allow bytes", value, 1 << 16, 1ull << 40, &class->bytes_max, err);
+        return tsr_value_size("--allow bytes", value, 1 << 16, 1ull << 40, &class->bytes_max, err);
     }
     if (strcmp(key, "request-ring") == 0) {
-        return number("--allow request-ring", value, 1 << 16, 1 << 24, &class->request_ring_bytes,
-                      err);
+        return tsr_value_number("--allow request-ring", value, 1 << 16, 1 << 24,
+                                &class->request_ring_bytes, err);
     }
     if (strcmp(key, "event-ring") == 0) {
-        return number("--allow event-ring", value, 1 << 16, 1 << 26, &class->event_ring_bytes, err);
+        return tsr_value_number("--allow event-ring", value, 1 << 16, 1 << 26,
+                                &class->event_ring_bytes, err);
     }
     if (strcmp(key, "priority") == 0) {
-        rc = number("--allow priority", value, 0, 255, &priority, err);
+        rc = tsr_value_number("--allow priority", value, 0, 255, &priority, err);
         class->priority_max = (uint8_t)priority;
         return rc;
     }
@@ -233,7 +207,7 @@ static int allow(struct tsr_door_policy *policy, const char *text, bool group, s
         id = pw->pw_uid;
     } else if (gr) {
         id = gr->gr_gid;
-    } else if (number("--allow", name, 0, UINT32_MAX - 1, &id, NULL) < 0) {
+    } else if (tsr_value_number("--allow", name, 0, UINT32_MAX - 1, &id, NULL) < 0) {
         return tsr_err_set(err, -EINVAL, "there is no %s '%s' on this system",
                            match == TSR_DOOR_UID ? "user" : "group", name);
     }
@@ -277,7 +251,7 @@ static int set(void *ctx, int option, const char *text, struct tsr_err *err)
         o->user = text;
         return 0;
     case OPT_THREADS:
-        return number("--threads", text, 1, TSR_EXEC_WORKERS_MAX, &o->exec.workers, err);
+        return tsr_value_number("--threads", text, 1, TSR_EXEC_WORKERS_MAX, &o->exec.workers, err);
     case OPT_CPUS:
         o->exec.cpus = o->cpus;
         return cpu_list(text, o->cpus, &o->n_cpus, err);
@@ -288,11 +262,11 @@ static int set(void *ctx, int option, const char *text, struct tsr_err *err)
         o->exec.spin = true;
         return 0;
     case OPT_SPIN_US:
-        return number("--spin-us", text, 0, 1000000, &o->spin_us, err);
+        return tsr_value_number("--spin-us", text, 0, 1000000, &o->spin_us, err);
     case OPT_CONTEXT:
-        return number("--context", text, 2, 1 << 24, &o->exec.context, err);
+        return tsr_value_number("--context", text, 2, 1 << 24, &o->exec.context, err);
     case OPT_KV_BYTES:
-        return size_of("--kv-bytes", text, 1, 1ull << 46, &o->exec.kv_bytes, err);
+        return tsr_value_size("--kv-bytes", text, 1, 1ull << 46, &o->exec.kv_bytes, err);
     case OPT_WEIGHTS:
         rc = choose("--weights", text, weights, 5, err);
         o->exec.weights = rc < 0 ? TSR_WEIGHTS_FILE : (enum tsr_weights)rc;
@@ -302,23 +276,23 @@ static int set(void *ctx, int option, const char *text, struct tsr_err *err)
         o->exec.isa = rc < 0 ? TSR_ISA_BEST : (enum tsr_isa)rc;
         return rc < 0 ? rc : 0;
     case OPT_ROWS:
-        return number("--rows", text, 2, 1 << 16, &o->exec.rows_max, err);
+        return tsr_value_number("--rows", text, 2, 1 << 16, &o->exec.rows_max, err);
     case OPT_CHUNK:
-        return number("--chunk", text, 1, 1 << 16, &o->chunk_rows, err);
+        return tsr_value_number("--chunk", text, 1, 1 << 16, &o->chunk_rows, err);
     case OPT_SEQUENCES:
-        return number("--sequences", text, 1, 4096, &o->sequences_max, err);
+        return tsr_value_number("--sequences", text, 1, 4096, &o->sequences_max, err);
     case OPT_QUEUE:
-        return number("--queue", text, 1, 1 << 16, &o->queue_max, err);
+        return tsr_value_number("--queue", text, 1, 1 << 16, &o->queue_max, err);
     case OPT_PARK:
-        return number("--park-seconds", text, 1, 86400, &o->park_seconds, err);
+        return tsr_value_number("--park-seconds", text, 1, 86400, &o->park_seconds, err);
     case OPT_TOKENS:
-        return number("--max-tokens-default", text, 1, 1 << 24, &o->tokens_default, err);
+        return tsr_value_number("--max-tokens-default", text, 1, 1 << 24, &o->tokens_default, err);
     case OPT_SECONDS:
-        return number("--seconds-max", text, 0, 86400, &o->seconds_max, err);
+        return tsr_value_number("--seconds-max", text, 0, 86400, &o->seconds_max, err);
     case OPT_PAYLOAD:
-        return size_of("--payload-max", text, 4096, 64 << 20, &o->payload_bytes_max, err);
+        return tsr_value_size("--payload-max", text, 4096, 64 << 20, &o->payload_bytes_max, err);
     case OPT_PROMPTS:
-        return size_of("--prompt-bytes", text, 1 << 20, 1ull << 40, &o->prompt_bytes, err);
+        return tsr_value_size("--prompt-bytes", text, 1 << 20, 1ull << 40, &o->prompt_bytes, err);
     case OPT_GROUP:
         return allow(&o->policy, text, true, err);
     case OPT_ALLOW:
