@@ -1,0 +1,49 @@
+/* Chats: from a request's messages, tools and template variables to a CHAT payload. All goes by its
+ * JSON object (wire.h): the template sees messages as the request had them, but with content as one
+ * text, `developer` as `system`, and arguments of calls as objects. */
+#ifndef TSR_API_MESSAGES_PRIV_H
+#define TSR_API_MESSAGES_PRIV_H
+
+#include "sampling_priv.h"
+
+/* The payload's frame: begin writes up to `"messages":`, end closes the object. */
+size_t api_chat_payload_begin(struct tsr_api_exchange *x);
+void api_chat_payload_end(struct tsr_api_exchange *x, size_t off);
+
+/* The array of `messages`. */
+void api_messages_write(struct tsr_api_exchange *x, const struct api_fields *fields,
+                        struct tsr_out *out);
+
+/* Content as one JSON string: a string, or parts of text. */
+void api_content_write(const struct api_fields *fields, const char *name, bool may_lack,
+                       struct tsr_out *out);
+
+/* A call's arguments, a JSON object in a string, as that object. */
+void api_arguments_write(struct tsr_api_exchange *x, const char *text, size_t size,
+                         const char *param, struct tsr_out *out, struct api_problem *problem);
+
+/* The role as the template is to see it; NULL with a problem. */
+const char *api_role_read(const struct api_fields *message);
+
+/* chat_template_kwargs, documents, reasoning_effort: as further members. */
+void api_template_write(const struct api_fields *fields, struct tsr_out *out);
+
+/* add_generation_prompt as a flag of SUBMIT. */
+uint16_t api_turn_flag(const struct api_fields *fields);
+
+/* Whether the model can chat at all. */
+bool api_chat_possible(const struct tsr_api_exchange *x, struct api_problem *problem);
+
+/* ---- tools.c ---- */
+
+/* tools, tool_choice, parallel_tool_calls of a chat: as further members of the payload's object;
+ * what the answer may hold goes into x->wants. */
+void api_tools_read(struct tsr_api_exchange *x, const struct api_fields *fields,
+                    struct tsr_out *out);
+
+/* Notes that the answer may hold calls, forced: that it begins with one (of that name; NULL: of
+ * any). Refuses what the model cannot. */
+void api_tools_want(struct tsr_api_exchange *x, bool forced, const char *name, size_t size,
+                    struct tsr_out *out, struct api_problem *problem);
+
+#endif
