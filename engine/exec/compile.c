@@ -151,9 +151,15 @@ static int compile_op(struct tsr_exec *exec, uint32_t *at, struct tsr_err *err)
     case TSR_OP_EMBED:
         x->kind = EXEC_EMBED;
         return 0;
-    case TSR_OP_SELECT:
+    case TSR_OP_SELECT: {
+        const struct tsr_op *next = *at < p->n_ops ? &p->ops[*at] : NULL;
         x->kind = EXEC_SELECT;
+        if (next && next->in == op->out && is_whole_norm(p, next)) {
+            x->norm = next;
+            exec->plan.embedding_width = next->norm.group;
+        }
         return 0;
+    }
     case TSR_OP_NORM: {
         const struct tsr_op *next = *at < p->n_ops ? &p->ops[*at] : NULL;
         bool melts = next && (next->kind == TSR_OP_MATMUL || next->kind == TSR_OP_GLU) &&

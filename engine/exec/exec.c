@@ -177,6 +177,7 @@ void tsr_exec_step(struct tsr_exec *exec, const struct tsr_span *spans, uint32_t
     uint32_t rows = 0, wanted = 0;
     exec->spans = spans;
     exec->n_tiles = 0;
+    exec->pools = false;
     for (uint32_t s = 0; s < n_spans; s++) {
         const struct tsr_span *span = &spans[s];
         assert(span->rows > 0 && span->logit_rows <= span->rows);
@@ -185,6 +186,9 @@ void tsr_exec_step(struct tsr_exec *exec, const struct tsr_span *spans, uint32_t
         assert((uint64_t)span->position + span->rows <= exec->plan.context);
         assert((uint64_t)span->kv->n_pages * TSR_KV_PAGE_POSITIONS >=
                (uint64_t)span->position + span->rows);
+        assert(span->pool_rows == 0 || exec->plan.embedding_width > 0);
+        assert((uint64_t)span->pool_first + span->pool_rows <= span->rows);
+        exec->pools |= span->pool_rows > 0;
         exec->tiles[exec->n_tiles++] = (struct exec_tile){s, rows, span->rows, span->position};
         for (uint32_t i = 0; i < span->rows; i++, rows++) {
             assert(span->tokens[i] < exec->program.vocab);

@@ -37,7 +37,8 @@ struct exec_turn {
 struct exec_op {
     enum exec_kind kind;
     const struct tsr_op *op;   /* parameters */
-    const struct tsr_op *norm; /* MATMUL, GLU: applied to the input on the way in; NULL: none */
+    const struct tsr_op *norm; /* MATMUL, GLU: applied to the input on the way in; SELECT: makes
+                                  hidden states; NULL: none */
     uint16_t in;               /* MATMUL, GLU: the buffer read (the norm's, if there is one) */
     bool floats, ints, halves; /* MATMUL, GLU: forms of activations that the parts' formats take */
     uint32_t *split;           /* MATMUL, GLU: [parts][workers + 1] first panel of each worker */
@@ -85,6 +86,7 @@ struct tsr_exec {
     /* The step at hand, written by worker 0 before the team starts. */
     const struct tsr_span *spans;
     uint32_t rows, logit_rows;
+    bool pools;                              /* some of its hidden states are wanted */
     uint32_t *tokens, *positions, *row_span; /* [rows_max] */
     uint32_t *wanted;                        /* [logit_rows_max] rows with logits */
     uint32_t n_tiles;

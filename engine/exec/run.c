@@ -339,6 +339,28 @@ static void select_rows(struct tsr_exec *exec, const struct exec_op *x, uint32_t
     }
 }
 
+/* Hidden states of rows that make embeddings: a span is one worker's, which adds row after row. */
+static void pool_rows(struct tsr_exec *exec, const struct exec_op *x, uint32_t worker)
+{
+    const struct tsr_op *norm = x->norm;
+    float *hidden = exec->workers[worker].acts.f;
+    uint32_t n = 0;
+    for (uint32_t t = 0; t < exec->n_tiles; t++) {
+        const struct tsr_span *span = &exec->spans[exec->tiles[t].span];
+        if (span->pool_rows == 0 || n++ % exec->plan.workers != worker) {
+            continue;
+        }
+        uint32_t first = exec->tiles[t].row + span->pool_first;
+        for (uint32_t row = first; row < first + span->pool_rows; row++) {
+            exec->kernels->norm(row_of(exec, x->op->in, row), norm->norm.vector, norm->norm.eps,
+                                norm->norm.group, hidden);
+            for (uint32_t i = 0; i < norm->norm.group; i++) {
+                span->pooled[i] += (double)hidden[i];
+            }
+        }
+    }
+}
+
 void tsr_exec_run(void *arg, uint32_t worker)
 {
     struct tsr_exec *exec = arg;
@@ -368,6 +390,9 @@ void tsr_exec_run(void *arg, uint32_t worker)
             attend(exec, x, worker);
             break;
         case EXEC_SELECT:
+            if (exec->pools) {
+                pool_rows(exec, x, worker);
+            }
             if (exec->logit_rows == 0) {
                 return; /* nobody looks at the rest */
             }

@@ -60,6 +60,7 @@ static const struct {
     {"eos_token_id",                                  "tokenizer.ggml.eos_token_id"},
     {"eot_token_id",                                  "tokenizer.ggml.eot_token_id"},
     {"eom_token_id",                                  "tokenizer.ggml.eom_token_id"},
+    {"pooling_type",                                  ".pooling_type"},
     {"name",                                          "general.name"},
 };
 /* clang-format on */

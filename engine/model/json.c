@@ -39,8 +39,8 @@ static int scan(const char *text, size_t size, size_t values_max, struct tsr_err
     return 0;
 }
 
-int tsr_json_object(json_t **object, const char *text, size_t size, size_t values_max,
-                    struct tsr_err *err)
+static int parse(json_t **value, json_type type, const char *text, size_t size, size_t values_max,
+                 struct tsr_err *err)
 {
     int rc = scan(text, size, values_max, err);
     if (rc < 0) {
@@ -59,10 +59,23 @@ int tsr_json_object(json_t **object, const char *text, size_t size, size_t value
         return tsr_err_set(err, memory ? -ENOMEM : -EINVAL, "JSON, line %d, column %d: %s",
                            why.line, why.column, why.text);
     }
-    if (!json_is_object(json)) {
+    if (json_typeof(json) != type) {
         json_decref(json);
-        return tsr_err_set(err, -EINVAL, "the JSON is not an object");
+        return tsr_err_set(err, -EINVAL, "the JSON is not an %s",
+                           type == JSON_OBJECT ? "object" : "array");
     }
-    *object = json;
+    *value = json;
     return 0;
+}
+
+int tsr_json_object(json_t **object, const char *text, size_t size, size_t values_max,
+                    struct tsr_err *err)
+{
+    return parse(object, JSON_OBJECT, text, size, values_max, err);
+}
+
+int tsr_json_array(json_t **array, const char *text, size_t size, size_t values_max,
+                   struct tsr_err *err)
+{
+    return parse(array, JSON_ARRAY, text, size, values_max, err);
 }

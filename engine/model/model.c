@@ -67,6 +67,8 @@ int tsr_model_open(struct tsr_model *model, const char *path, struct tsr_err *er
         return rc;
     }
     set_name(model, source, path);
+    model->pooling = source->pooling;
+    memcpy(model->pooling_refusal, source->pooling_refusal, sizeof model->pooling_refusal);
     return 0;
 }
 

@@ -1,11 +1,11 @@
 #include <tsr/model/source.h>
 
 #include "json_priv.h"
-#include "map_priv.h"
+#include "pooling_priv.h"
+#include "source_priv.h"
 #include "split_priv.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +19,8 @@ enum {
     FILE_NAME_MAX = 200,
 };
 
-static int join(char path[static PATH_MAX], const char *directory, const char *name,
-                struct tsr_err *err)
+int tsr_source_join(char path[static PATH_MAX], const char *directory, const char *name,
+                    struct tsr_err *err)
 {
     int n = snprintf(path, PATH_MAX, "%s/%s", directory, name);
     if (n < 0 || n >= PATH_MAX) {
@@ -30,7 +30,7 @@ static int join(char path[static PATH_MAX], const char *directory, const char *n
     return 0;
 }
 
-static int map_text(struct tsr_map *map, const char *path, size_t max, struct tsr_err *err)
+int tsr_source_map(struct tsr_map *map, const char *path, size_t max, struct tsr_err *err)
 {
     int rc = tsr_map_open(map, path, err);
     if (rc == 0 && map->size > max) {
@@ -45,7 +45,7 @@ static int open_config(struct tsr_config **config, const char *path, bool is_mod
                        struct tsr_err *err)
 {
     struct tsr_map map;
-    int rc = map_text(&map, path, CONFIG_BYTES_MAX, err);
+    int rc = tsr_source_map(&map, path, CONFIG_BYTES_MAX, err);
     if (rc < 0) {
         return rc;
     }
@@ -80,7 +80,7 @@ static int open_file(struct tsr_source *source, const char *directory, const cha
         return tsr_err_set(err, -E2BIG, "%s: names more than %d files", directory,
                            TSR_SOURCE_FILES_MAX);
     }
-    int rc = join(path, directory, name, err);
+    int rc = tsr_source_join(path, directory, name, err);
     if (rc < 0) {
         return rc;
     }
@@ -150,7 +150,7 @@ static int open_index(struct tsr_source *source, const char *directory, const ch
 {
     struct tsr_map map;
     json_t *index = NULL, *opened = NULL;
-    int rc = map_text(&map, path, INDEX_BYTES_MAX, err);
+    int rc = tsr_source_map(&map, path, INDEX_BYTES_MAX, err);
     if (rc < 0) {
         return rc;
     }
@@ -180,15 +180,15 @@ static int open_index(struct tsr_source *source, const char *directory, const ch
 static int open_directory(struct tsr_source *source, const char *path, struct tsr_err *err)
 {
     char config[PATH_MAX], generation[PATH_MAX], index[PATH_MAX], single[PATH_MAX];
-    int rc = join(config, path, "config.json", err);
+    int rc = tsr_source_join(config, path, "config.json", err);
     if (rc == 0) {
-        rc = join(generation, path, "generation_config.json", err);
+        rc = tsr_source_join(generation, path, "generation_config.json", err);
     }
     if (rc == 0) {
-        rc = join(index, path, "model.safetensors.index.json", err);
+        rc = tsr_source_join(index, path, "model.safetensors.index.json", err);
     }
     if (rc == 0) {
-        rc = join(single, path, "model.safetensors", err);
+        rc = tsr_source_join(single, path, "model.safetensors", err);
     }
     if (rc < 0) {
         return rc;
@@ -248,6 +248,7 @@ int tsr_source_open(struct tsr_source *source, const char *path, struct tsr_err 
         return tsr_err_set(err, code, "%s: cannot be opened: %s", path, strerror(-code));
     }
     int rc = S_ISDIR(st.st_mode) ? open_directory(source, path, err) : open_gguf(source, path, err);
+    rc = rc < 0 ? rc : tsr_pooling_read(source, path, err);
     if (rc < 0) {
         tsr_source_close(source);
     }

@@ -22,14 +22,33 @@ static void rotate(struct tsr_sched *s, enum tsr_sched_state state, uint32_t n)
     }
 }
 
+/* Which of the span's rows belong to the embedding. */
+static void pool(const struct tsr_sched_seq *seq, struct tsr_span *span)
+{
+    bool is_last = span->position + span->rows == seq->prompt_tokens;
+    span->pooled = seq->pooled;
+    switch (seq->pooling) {
+    case TSR_POOLING_MEAN:
+        span->pool_rows = span->rows;
+        break;
+    case TSR_POOLING_CLS:
+        span->pool_rows = span->position == 0;
+        break;
+    default:
+        span->pool_first = span->rows - 1;
+        span->pool_rows = is_last;
+    }
+}
+
 static void add_span(struct tsr_sched *s, uint32_t id, const uint32_t *tokens, uint32_t rows,
                      bool logits)
 {
     struct tsr_sched_seq *seq = &s->seqs[id];
     struct tsr_sched_step *step = &s->step;
+    struct tsr_span *span = &step->spans[step->n_spans];
 
-    s->step.span_ids[step->n_spans] = id;
-    step->spans[step->n_spans++] = (struct tsr_span){
+    s->step.span_ids[step->n_spans++] = id;
+    *span = (struct tsr_span){
         .kv = &seq->kv,
         .tokens = tokens,
         .rows = rows,
@@ -38,6 +57,9 @@ static void add_span(struct tsr_sched *s, uint32_t id, const uint32_t *tokens, u
     };
     seq->rows = rows;
     step->rows += rows;
+    if (seq->pooled) {
+        pool(seq, span);
+    }
     if (logits) {
         step->logit_ids[step->n_logits++] = id;
     }
@@ -94,14 +116,14 @@ static void add_prefill(struct tsr_sched *s)
         uint32_t rows = seq->rows + more;
         left -= more;
 
-        bool last = rows == remaining;
-        if (last && step->n_logits == o->logit_rows_max) {
-            last = false; /* no logits left in this step: its last row waits */
+        bool logits = rows == remaining && !seq->pooled;
+        if (logits && step->n_logits == o->logit_rows_max) {
+            logits = false; /* none left in this step: its last row waits */
             rows--;
         }
         seq->rows = 0;
         if (rows > 0) {
-            add_span(s, id, seq->prompt + seq->position, rows, last);
+            add_span(s, id, seq->prompt + seq->position, rows, logits);
         }
     }
     rotate(s, TSR_SCHED_PREFILL, served < list->n ? served : 1);
@@ -114,6 +136,7 @@ const struct tsr_sched_step *tsr_sched_compose(struct tsr_sched *s, uint64_t now
     s->step.n_spans = 0;
     s->step.rows = 0;
     s->step.n_logits = 0;
+    s->step.n_pooled = 0;
     s->step.decode_rows = 0;
     add_decode(s);
     add_prefill(s);
@@ -130,6 +153,10 @@ void tsr_sched_commit(struct tsr_sched *s)
         struct tsr_sched_seq *seq = &s->seqs[id];
         seq->position += seq->rows;
         seq->rows = 0;
+        if (seq->pooled && seq->position == seq->prompt_tokens) {
+            seq->pending = true;
+            s->step.pooled_ids[s->step.n_pooled++] = id;
+        }
         if (s->step.spans[i].logit_rows == 0) {
             continue;
         }

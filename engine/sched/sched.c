@@ -85,8 +85,9 @@ int tsr_sched_create(struct tsr_sched **out, const struct tsr_sched_options *opt
     s->step.spans = calloc(spans, sizeof *s->step.spans);
     s->step.logit_ids = calloc(options->logit_rows_max, sizeof *s->step.logit_ids);
     s->step.span_ids = calloc(spans, sizeof *s->step.span_ids);
+    s->step.pooled_ids = calloc(spans, sizeof *s->step.pooled_ids);
     if (!s->seqs || !s->pages || !s->tables_free || !s->step.spans || !s->step.logit_ids ||
-        !s->step.span_ids) {
+        !s->step.span_ids || !s->step.pooled_ids) {
         goto fail;
     }
     for (uint32_t i = 0; i < options->sequences_max; i++) {
@@ -117,6 +118,7 @@ void tsr_sched_destroy(struct tsr_sched *s)
             s->kv.release(s->kv.ctx, &s->seqs[i].kv);
         }
     }
+    free(s->step.pooled_ids);
     free(s->step.span_ids);
     free(s->step.logit_ids);
     free(s->step.spans);
@@ -222,7 +224,7 @@ int tsr_sched_submit(struct tsr_sched *s, const struct tsr_sched_submit *submit,
                      uint32_t *out)
 {
     const struct tsr_sched_options *o = &s->options;
-    if (submit->prompt_tokens == 0 || submit->max_tokens == 0 ||
+    if (submit->prompt_tokens == 0 || (submit->max_tokens == 0 && !submit->pooled) ||
         submit->priority > TSR_SCHED_PRIORITY_MAX) {
         return -EINVAL;
     }
@@ -250,6 +252,8 @@ int tsr_sched_submit(struct tsr_sched *s, const struct tsr_sched_submit *submit,
         .prompt_tokens = submit->prompt_tokens,
         .max_tokens = submit->max_tokens,
         .prompt = submit->prompt,
+        .pooled = submit->pooled,
+        .pooling = submit->pooling,
         /* Times count from an offset, so that early arrivals keep their priority's worth. */
         .key = now_ns + TSR_SCHED_PRIORITY_MAX * o->age_ns - worth,
         .deadline_ns = submit->deadline_ns,
@@ -439,7 +443,7 @@ static bool seq_is_valid(const struct tsr_sched *s, const struct tsr_sched_seq *
     case TSR_SCHED_WAITING:
         return !seq->admitted && !idle && seq->position == 0;
     case TSR_SCHED_PREFILL:
-        return seq->admitted && !idle && seq->position < seq->prompt_tokens;
+        return seq->admitted && !idle && (seq->pending || seq->position < seq->prompt_tokens);
     case TSR_SCHED_DECODE:
         return seq->admitted && (seq->pending || !idle) && seq->position >= seq->prompt_tokens &&
                seq->position < seq->prompt_tokens + seq->max_tokens;

@@ -8,7 +8,8 @@ struct tsr_sched_seq {
     enum tsr_sched_state state;
     uint32_t prev, next; /* in the list of its state */
     bool admitted;       /* holds KV and a page table */
-    bool pending;        /* has logits in the committed step: token() or end() is due */
+    bool pending;        /* has logits in the committed step: token() or end() is due; or is all
+                            pooled: end() is */
     bool held;
     uint32_t table; /* index of its page table while admitted */
 
@@ -19,6 +20,8 @@ struct tsr_sched_seq {
     uint32_t rows;     /* in the composed step */
     uint32_t token;    /* the row to decode next */
     const uint32_t *prompt;
+    double *pooled;
+    enum tsr_pooling pooling;
     struct tsr_kv_seq kv;
 
     uint64_t key; /* order in the queue, smallest first: arrival, less what its priority is worth */

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -324,7 +325,8 @@ void tsr_answer_begin(struct tsr_frontend *f, struct tsr_request *r, uint64_t no
         tsr_answer_error(f, r, TSR_CODE_INVALID, 0, now_ns, "the prompt is empty: it has no token");
         return;
     }
-    if (r->n_tokens >= o->positions_max) {
+    const bool embeds = r->flags & TSR_SUBMIT_EMBED;
+    if (r->n_tokens > o->positions_max || (r->n_tokens == o->positions_max && !embeds)) {
         tsr_answer_error(f, r, TSR_CODE_TOO_LARGE, 0, now_ns,
                          "a prompt of %u tokens: prompt and answer together can have %u",
                          r->n_tokens, o->positions_max);
@@ -332,13 +334,15 @@ void tsr_answer_begin(struct tsr_frontend *f, struct tsr_request *r, uint64_t no
     }
     uint32_t room = o->positions_max - r->n_tokens;
     uint32_t wanted = r->tokens_max ? r->tokens_max : o->tokens_default;
-    r->tokens_max = wanted < room ? wanted : room;
+    r->tokens_max = embeds ? 0 : wanted < room ? wanted : room;
 
     const struct tsr_sched_submit submit = {
         .prompt = r->tokens,
         .prompt_tokens = r->n_tokens,
         .max_tokens = r->tokens_max,
-        .credit = r->credit,
+        .pooled = r->pooled,
+        .pooling = o->pooling,
+        .credit = embeds ? 1 : r->credit,
         .priority = r->priority,
         .deadline_ns = r->deadline_ns,
         .user = r->tenant,
@@ -367,6 +371,25 @@ void tsr_answer_begin(struct tsr_frontend *f, struct tsr_request *r, uint64_t no
     if (!say_accepted(f, r)) {
         owe(f, r, TSR_OWES_ACCEPTED, now_ns);
     }
+}
+
+void tsr_answer_pooled(struct tsr_frontend *f, struct tsr_request *r, uint64_t now_ns)
+{
+    double squares = 0;
+    for (uint32_t i = 0; i < f->options.embedding_width; i++) {
+        squares += r->pooled[i] * r->pooled[i];
+    }
+    r->first_ns = r->last_ns = now_ns;
+    if (!isnormal(squares)) {
+        tsr_answer_done(f, r, TSR_REASON_ERROR, TSR_CODE_INTERNAL,
+                        "the prompt's hidden states are zero, or no numbers", now_ns);
+        return;
+    }
+    r->pool_unit = 1 / sqrt(squares);
+    leave_scheduler(f, r, now_ns);
+    r->stage = TSR_STAGE_SENDS;
+    r->waits_ns = now_ns;
+    send_parts(f, r, now_ns);
 }
 
 /* Text that is certain now joins the event's. True: a stop string is complete. */

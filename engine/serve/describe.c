@@ -119,6 +119,8 @@ void tsr_describe_hello(struct tsr_wire_hello *hello, const struct tsr_model *mo
         .top_logprobs_max = TSR_SAMPLING_TOP_MAX,
         .weights_bytes = plan->weights_bytes,
         .parameters = model->program.parameters,
+        .embedding_width = frontend->embedding_width,
+        .pooling = frontend->embedding_width ? (uint8_t)frontend->pooling : TSR_POOLING_NONE,
         .tools = (uint8_t)traits->calls,
     };
     bool pinned = false;

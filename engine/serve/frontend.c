@@ -332,6 +332,10 @@ static bool run_step(struct tsr_frontend *f, uint64_t now_ns)
             &f->requests.slots[tsr_sched_cookie(f->sched, step->logit_ids[i])];
         tsr_answer_row(f, request, f->exec.logits(f->exec.ctx, i), tsr_clock_ns());
     }
+    for (uint32_t i = 0; i < step->n_pooled; i++) {
+        uint64_t slot = tsr_sched_cookie(f->sched, step->pooled_ids[i]);
+        tsr_answer_pooled(f, &f->requests.slots[slot], tsr_clock_ns());
+    }
     return true;
 }
 

@@ -7,6 +7,8 @@
 
 enum {
     IDS_MAX = 512, /* of a TOKENS event */
+    FLOATS_MAX = (TSR_WIRE_RECORD_BYTES_MAX - (int)sizeof(struct tsr_wire_embedding)) /
+                 (int)sizeof(float), /* of an EMBEDDING event */
     TEXT_MAX = TSR_WIRE_RECORD_BYTES_MAX - (int)sizeof(struct tsr_wire_text), /* of a TEXT event */
 };
 
@@ -109,18 +111,46 @@ static bool say_text(struct tsr_frontend *f, struct tsr_request *r)
     return true;
 }
 
+/* A mean need not be divided by the number of rows: it is divided by its length. */
+static bool say_embedding(struct tsr_frontend *f, struct tsr_request *r)
+{
+    uint32_t total = f->options.embedding_width, left = total - r->sent;
+    uint32_t count = left < FLOATS_MAX ? left : FLOATS_MAX;
+    uint32_t bytes = (uint32_t)(sizeof(struct tsr_wire_embedding) + count * sizeof(float));
+    struct tsr_wire_embedding *event = tsr_channel_reserve(r->session->channel, bytes);
+    if (!event) {
+        return false;
+    }
+    event->request = r->id;
+    event->first = r->sent;
+    event->count = count;
+    event->total = total;
+    event->reserved = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        event->values[i] = (float)(r->pooled[r->sent + i] * r->pool_unit);
+    }
+    tsr_channel_commit(r->session->channel, TSR_EV_EMBEDDING, bytes);
+    r->sent += count;
+    return true;
+}
+
 uint32_t tsr_parts_total(const struct tsr_frontend *f, const struct tsr_request *r)
 {
-    (void)f;
-    return r->flags & TSR_SUBMIT_TOKENIZE ? r->n_tokens : r->text_total;
+    return r->flags & TSR_SUBMIT_TOKENIZE ? r->n_tokens
+           : r->flags & TSR_SUBMIT_EMBED  ? f->options.embedding_width
+                                          : r->text_total;
 }
 
 bool tsr_parts_say(struct tsr_frontend *f, struct tsr_request *r)
 {
-    return r->flags & TSR_SUBMIT_TOKENIZE ? say_ids(f, r) : say_text(f, r);
+    return r->flags & TSR_SUBMIT_TOKENIZE ? say_ids(f, r)
+           : r->flags & TSR_SUBMIT_EMBED  ? say_embedding(f, r)
+                                          : say_text(f, r);
 }
 
 enum tsr_reason tsr_parts_reason(const struct tsr_request *r)
 {
-    return r->flags & TSR_SUBMIT_TOKENIZE ? TSR_REASON_TOKENIZED : TSR_REASON_WRITTEN;
+    return r->flags & TSR_SUBMIT_TOKENIZE ? TSR_REASON_TOKENIZED
+           : r->flags & TSR_SUBMIT_EMBED  ? TSR_REASON_EMBEDDED
+                                          : TSR_REASON_WRITTEN;
 }

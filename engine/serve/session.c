@@ -91,10 +91,10 @@ static uint32_t tokens_cap(const struct tsr_frontend *f, const struct tsr_wire_s
     return submit->kind == TSR_PAYLOAD_CHAT || most > context ? context : (uint32_t)most;
 }
 
-/* How a request's memory is laid out: biases, tokens, payload. */
+/* How a request's memory is laid out: biases, hidden states, tokens, payload. */
 struct layout {
     uint32_t tokens_cap;
-    uint64_t tokens_off, payload_off, bytes;
+    uint64_t pooled_off, tokens_off, payload_off, bytes;
 };
 
 static uint64_t aligned(uint64_t bytes)
@@ -105,7 +105,11 @@ static uint64_t aligned(uint64_t bytes)
 static struct layout layout_of(const struct tsr_frontend *f, const struct tsr_wire_submit *submit)
 {
     struct layout l = {.tokens_cap = tokens_cap(f, submit)};
-    l.tokens_off = aligned(submit->bias_count * sizeof(struct tsr_wire_bias));
+    l.pooled_off = aligned(submit->bias_count * sizeof(struct tsr_wire_bias));
+    l.tokens_off = l.pooled_off;
+    if (submit->flags & TSR_SUBMIT_EMBED) {
+        l.tokens_off += aligned(f->options.embedding_width * sizeof(double));
+    }
     l.payload_off = l.tokens_off;
     l.bytes = l.payload_off + submit->payload_bytes;
     if (submit->kind != TSR_PAYLOAD_TOKENS) {
@@ -199,8 +203,8 @@ static bool acceptable(struct tsr_frontend *f, struct tsr_session *s,
                "this model has no chat template; send the prompt as text");
         return false;
     }
-    if (submit->flags & TSR_SUBMIT_EMBED) {
-        refuse(f, s, submit, TSR_CODE_UNSUPPORTED, 0, "this engine makes no embeddings yet");
+    if ((submit->flags & TSR_SUBMIT_EMBED) && f->options.embedding_width == 0) {
+        refuse(f, s, submit, TSR_CODE_UNSUPPORTED, 0, "%s", f->options.no_embeddings);
         return false;
     }
     if (submit->penalty_tokens != 0) {
@@ -245,6 +249,10 @@ static int fill(struct tsr_frontend *f, struct tsr_request *r, const struct tsr_
     r->tokens_cap = layout->tokens_cap;
     r->payload = r->run.base + layout->payload_off;
     r->payload_bytes = submit->payload_bytes;
+    if (submit->flags & TSR_SUBMIT_EMBED) {
+        r->pooled = (double *)(void *)(r->run.base + layout->pooled_off);
+        memset(r->pooled, 0, f->options.embedding_width * sizeof *r->pooled);
+    }
 
     tsr_sampling_init(&r->sampling);
     r->sampling.temperature = submit->temperature;

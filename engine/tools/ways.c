@@ -169,8 +169,11 @@ static void step(struct run *r)
         uint32_t size = r->way->together ? 1 + (chunk + r->turn + i) % (2 * chunk) : chunk;
         rows = rows < size ? rows : size;
         uint32_t end = l->at + rows, looked = end > s->first ? end - s->first : 0;
-        spans[i] =
-            (struct tsr_span){&l->kv, s->ids + l->at, rows, l->at, looked < rows ? looked : rows};
+        spans[i] = (struct tsr_span){.kv = &l->kv,
+                                     .tokens = s->ids + l->at,
+                                     .rows = rows,
+                                     .position = l->at,
+                                     .logit_rows = looked < rows ? looked : rows};
     }
     tsr_exec_step(r->exec, spans, r->n_live);
     uint32_t logit = 0;

@@ -224,7 +224,11 @@ int main(int argc, char **argv)
         for (uint32_t s = 0; s < streams; s++) {
             for (uint32_t at = 0; at < prompt; at += 512) {
                 uint32_t n = prompt - at < 512 ? prompt - at : 512;
-                struct tsr_span one = {&seq[s], ids + at, n, at, at + n == prompt};
+                struct tsr_span one = {.kv = &seq[s],
+                                       .tokens = ids + at,
+                                       .rows = n,
+                                       .position = at,
+                                       .logit_rows = at + n == prompt};
                 tsr_exec_step(exec, &one, 1);
             }
             last[s] = ids[s];
@@ -233,7 +237,11 @@ int main(int argc, char **argv)
         begin = now();
         for (uint32_t t = 0; t < tokens; t++) {
             for (uint32_t s = 0; s < streams; s++) {
-                span[s] = (struct tsr_span){&seq[s], &last[s], 1, prompt + t, 1};
+                span[s] = (struct tsr_span){.kv = &seq[s],
+                                            .tokens = &last[s],
+                                            .rows = 1,
+                                            .position = prompt + t,
+                                            .logit_rows = 1};
             }
             tsr_exec_step(exec, span, streams);
             for (uint32_t s = 0; s < streams; s++) {

@@ -90,7 +90,11 @@ static void check(enum tsr_weights weights, double top_limit, double kl_limit, d
         tsr_kv_seq_init(&seq, pages, PAGES);
         assert_int_equal(tsr_kv_reserve(tsr_exec_kv(exec), &seq, n + after), 0);
         /* the last two positions of the prompt and all greedy ones */
-        struct tsr_span span = {&seq, ids, n + after - 1, 0, after + 1};
+        struct tsr_span span = {.kv = &seq,
+                                .tokens = ids,
+                                .rows = n + after - 1,
+                                .position = 0,
+                                .logit_rows = after + 1};
         tsr_exec_step(exec, &span, 1);
         char key[32];
         snprintf(key, sizeof key, "logits.%zu", i);

@@ -134,7 +134,11 @@ static void run(struct tsr_exec *exec, bool mixed)
             if (tsr_kv_reserve(tsr_exec_kv(exec), &seq[i], at[i] + rows) < 0) {
                 fail();
             }
-            spans[n] = (struct tsr_span){&seq[i], ids[i] + at[i], rows, at[i], rows};
+            spans[n] = (struct tsr_span){.kv = &seq[i],
+                                         .tokens = ids[i] + at[i],
+                                         .rows = rows,
+                                         .position = at[i],
+                                         .logit_rows = rows};
             whose[n++] = i;
         }
         if (left == 0) {
@@ -216,7 +220,8 @@ static double mean_nll(enum tsr_weights weights, uint32_t every, double *want)
         struct tsr_kv_seq seq;
         tsr_kv_seq_init(&seq, pages, PAGES);
         assert_int_equal(tsr_kv_reserve(tsr_exec_kv(exec), &seq, n + more), 0);
-        struct tsr_span span = {&seq, text, n + more - 1, 0, more};
+        struct tsr_span span = {
+            .kv = &seq, .tokens = text, .rows = n + more - 1, .position = 0, .logit_rows = more};
         tsr_exec_step(exec, &span, 1);
         for (uint32_t t = 0; t < more; t++) {
             const float *row = tsr_exec_logits(exec, t);

@@ -269,7 +269,8 @@ static void check(const struct shape *s)
             assert_int_equal(tsr_kv_reserve(tsr_exec_kv(exec), &seq, ROWS), 0);
             for (uint32_t at = 0; at < ROWS; at += chunk) {
                 uint32_t n = ROWS - at < chunk ? ROWS - at : chunk;
-                struct tsr_span span = {&seq, ids + at, n, at, n};
+                struct tsr_span span = {
+                    .kv = &seq, .tokens = ids + at, .rows = n, .position = at, .logit_rows = n};
                 tsr_exec_step(exec, &span, 1);
                 for (uint32_t r = 0; r < n; r++) {
                     const float *row = tsr_exec_logits(exec, r);

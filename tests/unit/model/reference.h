@@ -205,9 +205,9 @@ static void reference_attend(const struct reference *ref, const struct tsr_op *o
     free(score);
 }
 
-/* The logits of every position, [n, vocab]; the caller frees them. */
-static double *reference_logits(const struct tsr_program *program, const uint32_t *tokens,
-                                uint32_t n)
+/* What the program leaves in a buffer for every position, [n, width]; the caller frees it. */
+static double *reference_buffer(const struct tsr_program *program, const uint32_t *tokens,
+                                uint32_t n, uint32_t buffer)
 {
     struct reference ref = {.program = program, .rows = n};
     for (uint32_t i = 0; i < program->n_buffers; i++) {
@@ -240,13 +240,28 @@ static double *reference_logits(const struct tsr_program *program, const uint32_
             break;
         }
     }
-    double *logits = ref.buffers[program->logits];
+    double *result = ref.buffers[buffer];
     for (uint32_t i = 0; i < program->n_buffers; i++) {
-        if (i != program->logits) {
+        if (i != buffer) {
             free(ref.buffers[i]);
         }
     }
-    return logits;
+    return result;
+}
+
+/* The logits of every position, [n, vocab]; the caller frees them. */
+static inline double *reference_logits(const struct tsr_program *program, const uint32_t *tokens,
+                                       uint32_t n)
+{
+    return reference_buffer(program, tokens, n, program->logits);
+}
+
+/* The hidden states of every position, behind the last norm, [n, hidden]; the caller frees them. */
+static inline double *reference_hidden(const struct tsr_program *program, const uint32_t *tokens,
+                                       uint32_t n)
+{
+    const struct tsr_op *head = &program->ops[program->n_ops - 1];
+    return reference_buffer(program, tokens, n, head->in);
 }
 
 #endif

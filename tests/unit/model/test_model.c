@@ -67,10 +67,16 @@ static const char *path_of(const char *name)
 
 static void remove_files(void)
 {
-    static const char *const names[] = {"config.json",       "generation_config.json",
-                                        "model.safetensors", "model.safetensors.index.json",
-                                        "a.safetensors",     "b.safetensors",
-                                        "model.gguf"};
+    static const char *const names[] = {"config.json",
+                                        "generation_config.json",
+                                        "model.safetensors",
+                                        "model.safetensors.index.json",
+                                        "a.safetensors",
+                                        "b.safetensors",
+                                        "model.gguf",
+                                        "modules.json",
+                                        "1_Pooling/config.json",
+                                        "1_Pooling"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         remove(path_of(names[i]));
     }
@@ -700,6 +706,97 @@ static void test_model_reads_metadata_of_a_gguf(void **state)
     craft_free(&change.more);
 }
 
+static void test_model_reads_how_embeddings_are_pooled(void **state)
+{
+    (void)state;
+    static const char plain[] = "[{\"type\": \"sentence_transformers.models.Transformer\", "
+                                "\"path\": \"\"}, {\"type\": "
+                                "\"sentence_transformers.models.Pooling\", \"path\": "
+                                "\"1_Pooling\"}, {\"type\": "
+                                "\"sentence_transformers.models.Normalize\", \"path\": "
+                                "\"2_Normalize\"}]";
+    static const struct {
+        const char *modules, *config; /* NULL: the file is not there */
+        int rc;
+        enum tsr_pooling pooling;
+        const char *says;
+    } cases[] = {
+        {NULL, NULL, 0, TSR_POOLING_LAST, ""},
+        {NULL, "{\"pooling_mode_mean_tokens\": true, \"pooling_mode_cls_token\": false}", 0,
+         TSR_POOLING_MEAN, ""},
+        {plain, "{\"pooling_mode_cls_token\": true}", 0, TSR_POOLING_CLS, ""},
+        {plain, "{\"pooling_mode_lasttoken\": true, \"include_prompt\": true}", 0, TSR_POOLING_LAST,
+         ""},
+        {plain, "{\"pooling_mode\": \"mean\"}", 0, TSR_POOLING_MEAN, ""},
+        {plain, "{\"pooling_mode\": \"max\"}", 0, TSR_POOLING_NONE, "max"},
+        {plain, "{\"pooling_mode_max_tokens\": true}", 0, TSR_POOLING_NONE,
+         "pooling_mode_max_tokens"},
+        {plain, "{\"pooling_mode_cls_token\": true, \"pooling_mode_mean_tokens\": true}", 0,
+         TSR_POOLING_NONE, "2 ways"},
+        {plain, "{}", 0, TSR_POOLING_NONE, "0 ways"},
+        {plain, NULL, 0, TSR_POOLING_NONE, "missing"},
+        {plain, "[]", -EINVAL, TSR_POOLING_NONE, "1_Pooling/config.json"},
+        {"{}", NULL, -EINVAL, TSR_POOLING_NONE, "modules.json"},
+        {"[{\"type\": \"sentence_transformers.models.Transformer\"}]", NULL, 0, TSR_POOLING_NONE,
+         "no pooling"},
+        {"[{\"type\": \"a.Pooling\", \"path\": \"1_Pooling\"}, {\"type\": \"a.Dense\", "
+         "\"path\": \"2\\u00e9\"}]",
+         "{\"pooling_mode\": \"mean\"}", 0, TSR_POOLING_NONE, "'Dense' at '2?"},
+        {"[{\"type\": \"a.Pooling\", \"path\": \"../1_Pooling\"}]", NULL, 0, TSR_POOLING_NONE,
+         "../1_Pooling"},
+        {"[7]", NULL, 0, TSR_POOLING_NONE, "(none)"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tsr_model model;
+        struct tsr_err err = {0};
+        write_directory(&(struct change){0});
+        if (cases[i].modules) {
+            craft_write(path_of("modules.json"), cases[i].modules, strlen(cases[i].modules));
+        }
+        if (cases[i].config) {
+            assert_int_equal(mkdir(path_of("1_Pooling"), 0755), 0);
+            craft_write(path_of("1_Pooling/config.json"), cases[i].config, strlen(cases[i].config));
+        }
+        int rc = tsr_model_open(&model, directory, &err);
+        const char *said = rc < 0 ? err.text : model.pooling_refusal;
+        if (rc != cases[i].rc || model.pooling != cases[i].pooling ||
+            !strstr(said, cases[i].says) || (rc == 0 && !cases[i].says[0] && said[0])) {
+            fail_msg("case %zu: %d, pooling %d, '%s'", i, rc, (int)model.pooling, said);
+        }
+        tsr_model_close(&model);
+    }
+}
+
+static void test_model_reads_the_pooling_of_a_gguf(void **state)
+{
+    (void)state;
+    for (uint32_t type = 0; type <= 5; type++) {
+        struct change change = {.keys = type < 5};
+        struct tsr_model model;
+        if (type < 5) {
+            craft_key_u32(&change.more, "llama.pooling_type", type);
+        }
+        write_gguf(&change);
+        open_path(&model, path_of("model.gguf"));
+        bool stated = type >= TSR_POOLING_MEAN && type <= TSR_POOLING_LAST;
+        enum tsr_pooling want = stated      ? (enum tsr_pooling)type
+                                : type == 5 ? TSR_POOLING_LAST
+                                            : TSR_POOLING_NONE;
+        assert_int_equal(model.pooling, want);
+        assert_int_equal(model.pooling_refusal[0] != '\0', want == TSR_POOLING_NONE);
+        tsr_model_close(&model);
+        craft_free(&change.more);
+    }
+    struct change change = {.keys = 1};
+    struct tsr_model model;
+    struct tsr_err err = {0};
+    craft_key_string(&change.more, "llama.pooling_type", "mean");
+    write_gguf(&change);
+    assert_int_equal(tsr_model_open(&model, path_of("model.gguf"), &err), -EINVAL);
+    assert_non_null(strstr(err.text, "llama.pooling_type"));
+    craft_free(&change.more);
+}
+
 static void test_source_opens_what_no_builder_knows(void **state)
 {
     (void)state;
@@ -745,6 +842,8 @@ int main(void)
         cmocka_unit_test(test_model_orders_biases_of_a_gguf),
         cmocka_unit_test(test_model_takes_biases_that_a_gguf_holds),
         cmocka_unit_test(test_model_reads_metadata_of_a_gguf),
+        cmocka_unit_test(test_model_reads_how_embeddings_are_pooled),
+        cmocka_unit_test(test_model_reads_the_pooling_of_a_gguf),
         cmocka_unit_test(test_source_opens_what_no_builder_knows),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

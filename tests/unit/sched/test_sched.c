@@ -62,6 +62,54 @@ static void finish(struct bench *b)
     assert_int_equal(b->kv.free, b->kv.total);
 }
 
+/* The rows of a prompt that each pooling takes, whatever its chunks, beside sequences that decode.
+ */
+static void test_sched_pools_hidden_states(void **state)
+{
+    (void)state;
+    static const enum tsr_pooling poolings[] = {TSR_POOLING_MEAN, TSR_POOLING_CLS,
+                                                TSR_POOLING_LAST};
+    enum { TOKENS = 1024 }; /* all of the context: nothing is left for an answer */
+    for (size_t p = 0; p < sizeof poolings / sizeof *poolings; p++) {
+        MAKE(b, 40, plain);
+        double sum;
+        uint32_t id, taken = 0, steps = 0;
+        bool seen[TOKENS] = {false}, done = false;
+        submit(&b, 5, 60, 100, 128, SECOND);
+        step(&b, SECOND);
+        const struct tsr_sched_submit s = {.prompt = prompt,
+                                           .prompt_tokens = TOKENS,
+                                           .pooled = &sum,
+                                           .pooling = poolings[p],
+                                           .credit = 1};
+        assert_int_equal(tsr_sched_submit(b.sched, &s, SECOND, &id), 0);
+        while (!done) {
+            const struct tsr_sched_step *now = step(&b, SECOND);
+            for (uint32_t i = 0; i < now->n_spans; i++) {
+                const struct tsr_span *span = &now->spans[i];
+                assert_true(now->span_ids[i] == id || span->pool_rows == 0);
+                assert_true(now->span_ids[i] != id || span->logit_rows == 0);
+                for (uint32_t r = 0; r < span->pool_rows; r++, taken++) {
+                    assert_ptr_equal(span->pooled, &sum);
+                    seen[span->position + span->pool_first + r] = true;
+                }
+            }
+            if (now->n_pooled > 0) {
+                assert_int_equal(now->n_pooled, 1);
+                assert_int_equal(now->pooled_ids[0], id);
+                tsr_sched_end(b.sched, id, SECOND);
+                assert_true(tsr_sched_is_valid(b.sched));
+                done = true;
+            }
+            assert_true(++steps < 100);
+        }
+        assert_int_equal(taken, poolings[p] == TSR_POOLING_MEAN ? TOKENS : 1);
+        assert_true(poolings[p] == TSR_POOLING_LAST || seen[0]);
+        assert_true(poolings[p] == TSR_POOLING_CLS || seen[TOKENS - 1]);
+        finish(&b);
+    }
+}
+
 static void test_sched_refuses_options(void **state)
 {
     (void)state;
@@ -493,6 +541,7 @@ int main(void)
         cmocka_unit_test(test_sched_cancels_in_every_state),
         cmocka_unit_test(test_sched_says_when_to_try_again),
         cmocka_unit_test(test_sched_default_of_max_tokens),
+        cmocka_unit_test(test_sched_pools_hidden_states),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,7 +26,7 @@
 #include <tsr/shm/link.h>
 #include <tsr/text/tokenizer.h>
 
-enum { VOCAB = 4096, CONTEXT = 512, PAGES = 64, SLOTS = 8, MS = 1000000 };
+enum { VOCAB = 4096, CONTEXT = 512, PAGES = 64, SLOTS = 8, MS = 1000000, WIDTH = 5000 };
 
 struct fake_kv {
     uint32_t total, free;
@@ -72,6 +72,12 @@ static inline uint32_t fake_next(uint32_t token, uint32_t position)
     return 3 + (h >> 7) % (VOCAB - 3);
 }
 
+/* Column i of the hidden state of `token` at `position`. */
+static inline double fake_hidden(uint32_t token, uint32_t position, uint32_t i)
+{
+    return (double)(fake_next(token + i, position) % 100) - 50;
+}
+
 static void fake_step(void *ctx, const struct tsr_span *spans, uint32_t n_spans)
 {
     struct bench *b = ctx;
@@ -79,6 +85,11 @@ static void fake_step(void *ctx, const struct tsr_span *spans, uint32_t n_spans)
     b->steps++;
     for (uint32_t i = 0; i < n_spans; i++) {
         const struct tsr_span *span = &spans[i];
+        for (uint32_t r = span->pool_first; r < span->pool_first + span->pool_rows; r++) {
+            for (uint32_t c = 0; c < WIDTH; c++) {
+                span->pooled[c] += fake_hidden(span->tokens[r], span->position + r, c);
+            }
+        }
         if (span->logit_rows) {
             uint32_t last = span->tokens[span->rows - 1];
             float *logits = b->logits + (size_t)row++ * VOCAB;
@@ -135,6 +146,9 @@ static inline void bench_open(struct bench *b, const struct tsr_door_policy *pol
         .payload_bytes_max = 1 << 16,
         .prompt_bytes = prompt_bytes,
         .seed = 1,
+        .embedding_width = WIDTH,
+        .pooling = TSR_POOLING_MEAN,
+        .no_embeddings = "no embeddings here",
         .chat = true,
         .spin = true,
     };

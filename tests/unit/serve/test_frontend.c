@@ -1,5 +1,7 @@
 #include "bench_of_one.h"
 
+#include <math.h>
+
 static union {
     uint8_t bytes[TSR_WIRE_RECORD_BYTES_MAX];
     struct tsr_wire_accepted accepted;
@@ -9,6 +11,7 @@ static union {
     struct tsr_wire_status status;
     struct tsr_wire_tokens tokens;
     struct tsr_wire_text text;
+    struct tsr_wire_embedding embedding;
 } ev;
 
 /* Turns until the link has an event. */
@@ -429,6 +432,100 @@ static void test_frontend_lists_tokens(void **state)
     bench_close(&b);
 }
 
+static void send_embed(struct tsr_link *link, uint64_t id, uint32_t tokens)
+{
+    struct tsr_wire_submit submit = plain_submit(id);
+    submit.flags = TSR_SUBMIT_EMBED;
+    submit.credit = 0; /* it needs none */
+    submit.tokens_max = 0;
+    assert_true(send_submit(link, submit, prompt, 4 * tokens, 4 * tokens));
+}
+
+/* The mean of the made-up hidden states, divided by its length, in as many events as it takes. */
+static void want_embedding(struct bench *b, struct tsr_link *link, uint64_t id, uint32_t tokens)
+{
+    static double want[WIDTH];
+    double squares = 0;
+    for (uint32_t c = 0; c < WIDTH; c++) {
+        want[c] = 0;
+        for (uint32_t t = 0; t < tokens; t++) {
+            want[c] += fake_hidden(prompt[t], t, c);
+        }
+        squares += want[c] * want[c];
+    }
+    uint32_t seen = 0;
+    uint16_t type;
+    while ((type = wait_event(b, link)) == TSR_EV_EMBEDDING) {
+        assert_int_equal(ev.embedding.request, id);
+        assert_int_equal(ev.embedding.first, seen);
+        assert_int_equal(ev.embedding.total, WIDTH);
+        for (uint32_t i = 0; i < ev.embedding.count; i++, seen++) {
+            assert_true(fabs((double)ev.embedding.values[i] - want[seen] / sqrt(squares)) < 1e-7);
+        }
+    }
+    assert_int_equal(seen, WIDTH);
+    assert_int_equal(type, TSR_EV_DONE);
+    assert_int_equal(ev.done.request, id);
+    assert_int_equal(ev.done.reason, TSR_REASON_EMBEDDED);
+    assert_int_equal(ev.done.prompt_tokens, tokens);
+    assert_int_equal(ev.done.completion_tokens, 0);
+}
+
+static void test_frontend_embeds(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct tsr_link link, deaf;
+    bench_open(&b, NULL, 1000, 1 << 20);
+    bench_connect(&b, &link);
+    bench_connect(&b, &deaf);
+    for (uint32_t tokens = 1; tokens <= CONTEXT; tokens += CONTEXT - 1) { /* the whole context */
+        send_embed(&link, 1, tokens);
+        assert_int_equal(wait_event(&b, &link), TSR_EV_ACCEPTED);
+        assert_int_equal(ev.accepted.prompt_tokens, tokens);
+        assert_int_equal(ev.accepted.tokens_max, 0);
+        want_embedding(&b, &link, 1, tokens);
+        assert_int_equal(b.kv.free, b.kv.total);
+    }
+    send_embed(&link, 1, CONTEXT + 1);
+    want_error(&b, &link, 1, TSR_CODE_TOO_LARGE, "512");
+
+    /* A client that does not read: its embeddings wait for room and hold no KV meanwhile. */
+    for (uint64_t id = 1; id <= 8; id++) {
+        send_embed(&deaf, id, 300);
+    }
+    struct tsr_wire_submit submit = plain_submit(2);
+    submit.tokens_max = 40;
+    send_submit(&link, submit, prompt, 40, 40);
+    want_answer(&b, &link, 2, prompt, 10, 40);
+    bench_turns(&b, 200);
+    assert_non_null(b.f->owing);
+    assert_int_equal(b.kv.free, b.kv.total);
+    uint32_t ended = 0, floats = 0;
+    while (ended < 8) {
+        uint16_t type = wait_event(&b, &deaf);
+        assert_int_not_equal(type, 0);
+        floats += type == TSR_EV_EMBEDDING ? ev.embedding.count : 0;
+        ended += type == TSR_EV_DONE;
+        assert_true(type != TSR_EV_DONE || ev.done.reason == TSR_REASON_EMBEDDED);
+    }
+    assert_int_equal(floats, 8 * WIDTH);
+
+    /* Cancelled in the queue, amid the prompt, and while it waits for room. */
+    send_embed(&link, 3, CONTEXT);
+    bench_turn(&b);
+    send_plain(&link, TSR_REQ_CANCEL, 3, 0);
+    want_done(&b, &link, 3, TSR_REASON_CANCELLED);
+    bench_is_empty(&b);
+
+    b.f->options.embedding_width = 0; /* as of a model whose pooling is not supported */
+    send_embed(&link, 4, 3);
+    want_error(&b, &link, 4, TSR_CODE_UNSUPPORTED, "no embeddings here");
+    tsr_link_close(&link);
+    tsr_link_close(&deaf);
+    bench_close(&b);
+}
+
 /* Takes the TEXT events of a request, by turns, and returns how many; the text is in `out`. */
 static uint32_t take_text(struct bench *b, struct tsr_link *link, uint64_t id, char *out)
 {
@@ -587,6 +684,7 @@ int main(void)
         cmocka_unit_test(test_frontend_lists_tokens),
         cmocka_unit_test(test_frontend_writes_the_text_of_tokens),
         cmocka_unit_test(test_frontend_writes_a_rendered_chat),
+        cmocka_unit_test(test_frontend_embeds),
         cmocka_unit_test(test_frontend_tells_status),
         cmocka_unit_test(test_frontend_shuts_down_with_a_word),
     };

@@ -5,8 +5,9 @@
 enum { LINKS = 4, LIVE_MAX = 12, ROUNDS = 6000 };
 
 struct asked {
-    uint64_t id; /* 0: none */
-    bool tokens; /* a prompt of ids: the answer is known */
+    uint64_t id;     /* 0: none */
+    bool tokens;     /* a prompt of ids: the answer is known */
+    unsigned answer; /* TSR_SUBMIT_ANSWERS; 0: a generation */
     uint32_t last, position;
     uint64_t credit;
     uint32_t index; /* of the next token */
@@ -64,6 +65,11 @@ static void submit(struct client *c)
         s.flags = TSR_SUBMIT_LOGPROBS;
         s.top_logprobs = (uint8_t)draw(21);
     }
+    if (draw(3) == 0) {
+        s.flags |= draw(2)  ? TSR_SUBMIT_EMBED
+                   : tokens ? TSR_SUBMIT_DETOKENIZE
+                            : TSR_SUBMIT_TOKENIZE | TSR_SUBMIT_PIECES;
+    }
     if (!send_submit(&c->link, s, tokens ? (const void *)prompt : text, bytes, chunk)) {
         return;
     }
@@ -71,6 +77,7 @@ static void submit(struct client *c)
                         .tokens = tokens,
                         .last = prompt[n - 1],
                         .position = n - 1,
+                        .answer = s.flags & TSR_SUBMIT_ANSWERS,
                         .credit = s.credit};
     if (chunk < bytes) {
         c->arriving = s.request;
@@ -100,6 +107,9 @@ static void read_events(struct client *c, uint32_t max)
         struct tsr_wire_token token;
         struct tsr_wire_done done;
         struct tsr_wire_error error;
+        struct tsr_wire_embedding embedding;
+        struct tsr_wire_text text;
+        struct tsr_wire_tokens tokens;
         struct tsr_wire_plain plain;
     } ev;
     while (max-- > 0) {
@@ -121,6 +131,7 @@ static void read_events(struct client *c, uint32_t max)
             break;
         case TSR_EV_TOKEN:
             assert_true(a->accepted);
+            assert_int_equal(a->answer, 0);
             assert_true(a->credit > 0);
             a->credit--;
             if (ev.token.flags & TSR_WIRE_TOKEN_TEXT_ONLY) {
@@ -133,8 +144,28 @@ static void read_events(struct client *c, uint32_t max)
                 assert_int_equal(ev.token.token, a->last);
             }
             break;
+        case TSR_EV_EMBEDDING:
+            assert_true(a->accepted && a->answer == TSR_SUBMIT_EMBED);
+            assert_int_equal(ev.embedding.first, a->index);
+            a->index += ev.embedding.count;
+            assert_true(a->index <= WIDTH && ev.embedding.total == WIDTH);
+            break;
+        case TSR_EV_TEXT:
+            assert_int_equal(a->answer, TSR_SUBMIT_DETOKENIZE);
+            assert_int_equal(ev.text.offset, a->index);
+            a->index += ev.text.text_bytes;
+            assert_true(a->index <= ev.text.total);
+            break;
+        case TSR_EV_TOKENS:
+            assert_int_equal(a->answer, TSR_SUBMIT_TOKENIZE);
+            assert_int_equal(ev.tokens.first, a->index);
+            a->index += ev.tokens.count;
+            break;
         case TSR_EV_DONE:
         case TSR_EV_ERROR:
+            if (type == TSR_EV_DONE && ev.done.reason == TSR_REASON_EMBEDDED) {
+                assert_int_equal(a->index, WIDTH);
+            }
             if (type == TSR_EV_DONE && ev.done.reason == TSR_REASON_LENGTH) {
                 assert_int_equal(a->index, a->tokens_max);
             }

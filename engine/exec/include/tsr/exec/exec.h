@@ -50,6 +50,7 @@ struct tsr_exec_plan {
     uint32_t kv_positions;    /* positions that the pool holds */
     uint32_t workers;
     uint32_t context;
+    uint32_t embedding_width; /* of a row's hidden state; 0: the program does not name one */
 };
 
 /* Consecutive rows of one sequence in a step. */
@@ -59,6 +60,11 @@ struct tsr_span {
     uint32_t rows;          /* >= 1; the sum over a step's spans <= rows_max */
     uint32_t position;      /* of the first row; rows before it are in the cache */
     uint32_t logit_rows;    /* logits are wanted for the last logit_rows rows (0 .. rows) */
+    /* Hidden states (behind the last norm) of rows [pool_first, pool_first + pool_rows) are added
+     * to pooled [embedding_width], one row after the other: the sum's bytes do not depend on how a
+     * sequence is cut into spans. */
+    uint32_t pool_first, pool_rows; /* 0: none */
+    double *pooled;
 };
 
 struct tsr_exec;

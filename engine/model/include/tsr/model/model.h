@@ -5,6 +5,7 @@
 
 #include <tsr/model/program.h>
 #include <tsr/shm/err.h>
+#include <tsr/shm/wire.h>
 
 struct tsr_gguf;
 
@@ -21,7 +22,12 @@ struct tsr_model {
      * generation_config.json; of a GGUF, its end-of-text, end-of-turn and end-of-message tokens. */
     uint32_t n_eos, eos[TSR_MODEL_EOS_MAX];
     uint32_t bos; /* TSR_MODEL_NO_TOKEN where the files name none */
-    void *priv;   /* the readers' mappings */
+    /* How embeddings are pooled, as a GGUF's {arch}.pooling_type or sentence-transformers'
+     * modules.json and 1_Pooling/config.json state it; LAST where the files say nothing; NONE where
+     * they state a way that is not supported: the sentence says which. */
+    enum tsr_pooling pooling;
+    char pooling_refusal[TSR_WIRE_SENTENCE_MAX];
+    void *priv; /* the readers' mappings */
 };
 
 /* Opens path (a .gguf file, or a directory with config.json), checks everything in it, builds its

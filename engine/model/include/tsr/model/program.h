@@ -87,7 +87,8 @@ enum tsr_op_kind {
     TSR_OP_ROPE,   /* in place on `heads` heads of head_dim columns from column in_col */
     TSR_OP_ATTEND, /* stores this step's keys and values, then causal attention; see below */
     TSR_OP_SELECT, /* out = the rows of in whose logits are wanted; later operations run on those
-                      rows only */
+                      rows only. What the NORM behind it would make of a row is the row's hidden
+                      state, of which embeddings are made */
 };
 
 enum tsr_act { TSR_ACT_SILU, TSR_ACT_GELU_TANH };

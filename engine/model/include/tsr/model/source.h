@@ -8,6 +8,7 @@
 #include <tsr/model/safetensors.h>
 #include <tsr/model/tensors.h>
 #include <tsr/shm/err.h>
+#include <tsr/shm/wire.h>
 
 enum { TSR_SOURCE_FILES_MAX = 1024 }; /* safetensors files of a directory, parts of a GGUF */
 
@@ -23,6 +24,9 @@ struct tsr_source {
     size_t n_parts; /* of a GGUF in several files, which then own source->gguf; else 0 */
     struct tsr_gguf **parts;
     struct tsr_tensors own; /* what `tensors` points to for a directory, and for several parts */
+
+    enum tsr_pooling pooling; /* of embeddings; NONE: in a way that is not supported, and: */
+    char pooling_refusal[TSR_WIRE_SENTENCE_MAX]; /* which */
 };
 
 /* Opens path: a GGUF file or any part of one (NAME-00001-of-00003.gguf), or a directory with

@@ -10,6 +10,7 @@
  *     for (i = 0; i < step->n_logits; i++) ... sample row i for step->logit_ids[i], then exactly
  * one of tsr_sched_token(sched, id, token, now)  the sequence goes on with this token
  *         tsr_sched_end(sched, id, now)           it is finished
+ *     for (i = 0; i < step->n_pooled; i++) ... tsr_sched_end(sched, step->pooled_ids[i], now)
  *
  * Everything is allocated by tsr_sched_create(); nothing else here allocates. */
 #ifndef TSR_SCHED_SCHED_H
@@ -21,6 +22,7 @@
 #include <tsr/exec/exec.h>
 #include <tsr/kv/kv.h>
 #include <tsr/shm/err.h>
+#include <tsr/shm/wire.h>
 
 enum {
     TSR_SCHED_ROWS_DEFAULT = 512,   /* rows a step when nothing decodes */
@@ -67,16 +69,20 @@ enum tsr_sched_reason {
     TSR_SCHED_STARVED,  /* parked for park_ns, or for more than its tokens have earned */
 };
 
-/* What a request asks. prompt is not copied: it must stay until the sequence has ended. */
+/* What a request asks. prompt is not copied: it must stay until the sequence has ended. With
+ * `pooled` it asks for no answer, but for the hidden states of its prompt: max_tokens may be 0, and
+ * credit needs to be 1. */
 struct tsr_sched_submit {
     const uint32_t *prompt; /* [prompt_tokens] */
     uint32_t prompt_tokens; /* >= 1 */
     uint32_t max_tokens;    /* >= 1; prompt_tokens + max_tokens <= context */
-    uint32_t credit;        /* tokens that may be produced before tsr_sched_credit() adds to it */
-    uint32_t priority;      /* 0 .. TSR_SCHED_PRIORITY_MAX */
-    uint64_t deadline_ns;   /* 0: none */
-    uint64_t user;          /* whose share of the queue it takes */
-    uint64_t cookie;        /* the caller's */
+    double *pooled; /* as in struct tsr_span; stays as the prompt does; NULL: it generates */
+    enum tsr_pooling pooling; /* with pooled: which of the rows */
+    uint32_t credit;          /* tokens that may be produced before tsr_sched_credit() adds to it */
+    uint32_t priority;        /* 0 .. TSR_SCHED_PRIORITY_MAX */
+    uint64_t deadline_ns;     /* 0: none */
+    uint64_t user;            /* whose share of the queue it takes */
+    uint64_t cookie;          /* the caller's */
 };
 
 struct tsr_sched_ended {
@@ -94,6 +100,8 @@ struct tsr_sched_step {
     uint32_t decode_rows; /* of these, the first decode_rows are decode rows */
     uint32_t n_logits;
     uint32_t *logit_ids; /* [n_logits] the sequence that logits row i belongs to */
+    uint32_t n_pooled;
+    uint32_t *pooled_ids; /* [n_pooled] after commit: those whose hidden states are all pooled */
 };
 
 struct tsr_sched_counts {

@@ -20,6 +20,9 @@ void tsr_answer_begin(struct tsr_frontend *frontend, struct tsr_request *request
 void tsr_answer_row(struct tsr_frontend *frontend, struct tsr_request *request, const float *logits,
                     uint64_t now_ns);
 
+/* The request's hidden states are all pooled: says its embedding. */
+void tsr_answer_pooled(struct tsr_frontend *frontend, struct tsr_request *request, uint64_t now_ns);
+
 /* Tries again to say what waited for room, for every request that owes; ends those that wait too
  * long. */
 void tsr_answer_retry(struct tsr_frontend *frontend, uint64_t now_ns);

@@ -53,9 +53,12 @@ struct tsr_frontend_options {
     uint64_t prompt_bytes; /* memory for prompts; 0: 16 x the largest payload and context, at least
                               8 MiB */
     uint64_t seed;         /* of the seeds that the engine draws */
-    bool chat;             /* the model has a chat template */
-    bool spin;             /* never sleep, wake nobody */
-    uint32_t spin_us;      /* else: how long an idle frontend looks before it sleeps */
+    uint32_t embedding_width;  /* floats of an embedding; 0: none are made, and: */
+    const char *no_embeddings; /* why not; must outlive the frontend */
+    enum tsr_pooling pooling;
+    bool chat;        /* the model has a chat template */
+    bool spin;        /* never sleep, wake nobody */
+    uint32_t spin_us; /* else: how long an idle frontend looks before it sleeps */
 };
 
 struct tsr_frontend {

@@ -53,9 +53,11 @@ struct tsr_request {
     uint64_t deadline_ns;
     struct tsr_sampling sampling; /* .bias points into run */
 
-    /* Its memory: biases, then tokens [tokens_cap], then, until it is tokenized, the payload. A
-     * payload of TSR_PAYLOAD_TOKENS is the tokens. */
+    /* Its memory: biases, the sum of hidden states (EMBED), then tokens [tokens_cap], then, until
+     * it is tokenized, the payload. A payload of TSR_PAYLOAD_TOKENS is the tokens. */
     struct tsr_run run;
+    double *pooled;   /* [embedding_width], EMBED only */
+    double pool_unit; /* 1 / its Euclidean length, TSR_STAGE_SENDS */
     uint8_t *payload; /* text: read */
     uint32_t payload_bytes, payload_have;
     uint32_t *tokens; /* text: written */
