@@ -308,8 +308,7 @@ static int take_literal(struct tsr_json *json, char c)
     return *++json->literal ? 0 : end_value(json);
 }
 
-/* The state of a number after one more character; IN_MINUS: c is not of the number. */
-static enum tsr_json_state number_state(enum tsr_json_state state, char c)
+enum tsr_json_state tsr_json_number_state(enum tsr_json_state state, char c)
 {
     if (c >= '0' && c <= '9') {
         switch (state) {
@@ -336,7 +335,7 @@ static enum tsr_json_state number_state(enum tsr_json_state state, char c)
     return (c == '+' || c == '-') && state == IN_E ? IN_SIGN : IN_MINUS;
 }
 
-static bool number_is_whole(enum tsr_json_state state)
+bool tsr_json_number_is_whole(enum tsr_json_state state)
 {
     return state == IN_ZERO || state == IN_INTEGER || state == IN_FRACTION || state == IN_EXPONENT;
 }
@@ -345,12 +344,12 @@ static int take(struct tsr_json *json, char c);
 
 static int take_number(struct tsr_json *json, char c)
 {
-    enum tsr_json_state next = number_state(json->state, c);
+    enum tsr_json_state next = tsr_json_number_state(json->state, c);
     if (next != IN_MINUS) {
         json->state = next;
         return put(json, &c, 1);
     }
-    if (!number_is_whole(json->state)) {
+    if (!tsr_json_number_is_whole(json->state)) {
         return refuse(json);
     }
     int rc = end_text(json);
@@ -562,7 +561,7 @@ int tsr_json_feed(struct tsr_json *json, const void *bytes, size_t size, struct 
 
 int tsr_json_end(struct tsr_json *json, struct tsr_err *err)
 {
-    if (!json->err.code && number_is_whole(json->state)) {
+    if (!json->err.code && tsr_json_number_is_whole(json->state)) {
         end_text(json);
     }
     if (!json->err.code && json->state != WANT_NOTHING) {

@@ -87,6 +87,11 @@ struct tsr_json {
 /* The array with room for `wanted` elements of that width, or NULL with the old one unchanged. */
 void *tsr_json_grown(void *array, uint32_t *capacity, size_t width, size_t wanted);
 
+/* The state of a number after one more character; IN_MINUS: c is not of the number. Whether the
+ * number could end here. */
+enum tsr_json_state tsr_json_number_state(enum tsr_json_state state, char c);
+bool tsr_json_number_is_whole(enum tsr_json_state state);
+
 /* Enters the newest node, a key that is whole, into the table. -EEXIST: its object has it already;
  * -ENOMEM. No sentence. */
 int tsr_json_add_key(struct tsr_json *json);

@@ -1,13 +1,27 @@
 /* Splits an answer's text, as it comes, into reasoning, content and tool calls.
  *
- * What the families write: reasoning `<think> ... </think>`; tool calls
- *   Hermes, Qwen  <tool_call>\n{"name": "f", "arguments": {...}}\n</tool_call>, any number
- *   Llama 3       the whole answer {"name": "f", "parameters": {...}} (also after <|python_tag|>,
- * several by ';') Mistral       [TOOL_CALLS][{"name": "f", "arguments": {...}}, ...] and
- * [TOOL_CALLS]f[ARGS]{...} A piece of text that may still become a marker is held back, never
- * longer than the longest marker. What began like a call and is none (not JSON, no name) is given
- * as content, unchanged. Nothing is allocated after init; room for a held call is bounded (what
- * does not fit is content). */
+ * What the families write (their templates; vLLM's and llama.cpp's parsers know them so):
+ *
+ *   reasoning     <think> ... </think> at the beginning, or without <think> where the prompt ended
+ *                 with it. Newlines next to these marks are dropped
+ *   Hermes, Qwen  <tool_call>{"name": "f", "arguments": {...}}</tool_call>, any number
+ *   Llama 3       the whole answer {"name": "f", "parameters": {...}}, several by ';'; also behind
+ *                 <|python_tag|>
+ *   Mistral       [TOOL_CALLS][{"name": "f", "arguments": {...}}, ...], or any number of
+ *                 [TOOL_CALLS]f{...} and [TOOL_CALLS]f[ARGS]{...}, with a [CALL_ID] or without
+ *
+ * Some of the marks are special tokens: the text must show them (TSR_SUBMIT_SHOW_SPECIAL). White
+ * space may stand wherever JSON or a line break allows it. "name" and "arguments" come in either
+ * order, and "parameters" means the same; where "name" is last, the arguments are held until then.
+ *
+ * What may still become a mark is held back, never longer than the longest one. What began like a
+ * call and is none (not JSON, no name; for Llama also: other keys, no parameters) is content,
+ * unchanged. A call is told of as soon as its name is known (for Llama: and its parameters begin).
+ * If it breaks after that, it ends there, and the rest is content. White space around calls is
+ * dropped where there is no other text. A call without arguments gets {}.
+ *
+ * Nothing is allocated; a call is held up to 8 KiB, what does not fit is content. How the text is
+ * cut into pieces makes no difference but to the pieces that come out. */
 #ifndef TSR_API_SPLIT_H
 #define TSR_API_SPLIT_H
 
