@@ -1,6 +1,8 @@
 /* How much memory there is to take. */
 #include "memory_priv.h"
 
+#include <tsr/memory/cgroup.h>
+
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,86 +13,6 @@
 static uint64_t min_u64(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
-}
-
-/* Where a cgroup hierarchy is mounted and which part of it: fields 4 and 5 of a line of mountinfo.
- */
-struct cgroup_mount {
-    char part[PATH_MAX];
-    char point[PATH_MAX];
-};
-
-static bool find_mount(const char *root, bool v2, struct cgroup_mount *mount)
-{
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/proc/self/mountinfo", root);
-    FILE *file = fopen(path, "re");
-    if (!file) {
-        return false;
-    }
-    char *line = NULL;
-    size_t capacity = 0;
-    bool found = false;
-    while (!found && getline(&line, &capacity, file) > 0) {
-        const char *tail = strstr(line, " - ");
-        if (!tail) {
-            continue;
-        }
-        char kind[32] = "", options[512] = "";
-        if (sscanf(tail, " - %31s %*s %511s", kind, options) < 2 ||
-            sscanf(line, "%*s %*s %*s %4095s %4095s", mount->part, mount->point) != 2) {
-            continue;
-        }
-        if (v2) {
-            found = strcmp(kind, "cgroup2") == 0;
-        } else if (strcmp(kind, "cgroup") == 0) {
-            char *state = NULL;
-            for (char *o = strtok_r(options, ",", &state); o; o = strtok_r(NULL, ",", &state)) {
-                found |= strcmp(o, "memory") == 0;
-            }
-        }
-    }
-    free(line);
-    fclose(file);
-    return found;
-}
-
-/* This process's path in the hierarchy ("0::/a/b", "4:memory:/a/b"). */
-static bool find_path(const char *root, bool v2, char *out, size_t size)
-{
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/proc/self/cgroup", root);
-    FILE *file = fopen(path, "re");
-    if (!file) {
-        return false;
-    }
-    char *line = NULL;
-    size_t capacity = 0;
-    bool found = false;
-    while (!found && getline(&line, &capacity, file) > 0) {
-        line[strcspn(line, "\n")] = '\0';
-        char *controllers = strchr(line, ':');
-        char *where = controllers ? strchr(controllers + 1, ':') : NULL;
-        if (!where) {
-            continue;
-        }
-        *controllers++ = '\0';
-        *where++ = '\0';
-        if (v2) {
-            found = strcmp(line, "0") == 0 && *controllers == '\0';
-        } else {
-            char *state = NULL;
-            for (char *c = strtok_r(controllers, ",", &state); c; c = strtok_r(NULL, ",", &state)) {
-                found |= strcmp(c, "memory") == 0;
-            }
-        }
-        if (found) {
-            snprintf(out, size, "%s", where);
-        }
-    }
-    free(line);
-    fclose(file);
-    return found;
 }
 
 /* What one level still allows: limit - use, the file pages that it would drop counted as free. */
@@ -121,42 +43,23 @@ static uint64_t level_headroom(const char *root, const char *folder, bool v2)
     return limit > used ? limit - used : 0;
 }
 
-static uint64_t cgroup_headroom(const char *root, bool v2)
+struct headroom {
+    const char *root;
+    uint64_t least;
+};
+
+static void take_level(void *ctx, const char *folder, bool v2)
 {
-    struct cgroup_mount mount;
-    char path[PATH_MAX], folder[2 * PATH_MAX];
-    if (!find_mount(root, v2, &mount) || !find_path(root, v2, path, sizeof path)) {
-        return UINT64_MAX;
-    }
-    /* In a container without a cgroup namespace the mount shows only the container's own part. */
-    const char *below = path;
-    size_t part = strlen(mount.part);
-    if (strcmp(mount.part, "/") != 0 && strncmp(path, mount.part, part) == 0) {
-        below = path + part;
-    }
-    snprintf(folder, sizeof folder, "%s%s", mount.point, below);
-    uint64_t least = UINT64_MAX;
-    size_t top = strlen(mount.point);
-    for (;;) {
-        size_t length = strlen(folder);
-        while (length > top && folder[length - 1] == '/') {
-            folder[--length] = '\0';
-        }
-        least = min_u64(least, level_headroom(root, folder, v2));
-        char *slash = strrchr(folder, '/');
-        if (length <= top || !slash) {
-            return least;
-        }
-        *slash = '\0';
-    }
+    struct headroom *headroom = ctx;
+    headroom->least = min_u64(headroom->least, level_headroom(headroom->root, folder, v2));
 }
 
 uint64_t tsr_memory_ordinary_at(const char *root)
 {
-    uint64_t available = UINT64_MAX;
-    tsr_sysfs_keyed(root, "/proc/meminfo", "MemAvailable:", &available);
-    available = min_u64(available, cgroup_headroom(root, false));
-    return min_u64(available, cgroup_headroom(root, true));
+    struct headroom headroom = {.root = root, .least = UINT64_MAX};
+    tsr_sysfs_keyed(root, "/proc/meminfo", "MemAvailable:", &headroom.least);
+    tsr_cgroup_each(root, "memory", take_level, &headroom);
+    return headroom.least;
 }
 
 uint64_t tsr_memory_huge_at(const char *root, enum tsr_pages pages, int node)

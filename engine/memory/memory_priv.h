@@ -1,5 +1,4 @@
-/* What the files of this folder share: small reads under /proc and /sys, and one mapping attempt.
- */
+/* What the files of this folder share. `root` stands before every path: see sysfs.h. */
 #ifndef TSR_MEMORY_PRIV_H
 #define TSR_MEMORY_PRIV_H
 
@@ -8,20 +7,7 @@
 #include <stdint.h>
 
 #include <tsr/memory/arena.h>
-
-/* `root` is put before every path: "" for the machine's own /proc and /sys, a folder in tests. */
-
-/* First line of the file, without its newline, into text. false where it cannot be read. */
-__attribute__((format(printf, 4, 5))) bool tsr_sysfs_line(const char *root, char *text, size_t size,
-                                                          const char *format, ...);
-
-/* The number that the file starts with; false where it is not one ("max" is UINT64_MAX). */
-__attribute__((format(printf, 3, 4))) bool tsr_sysfs_u64(const char *root, uint64_t *value,
-                                                         const char *format, ...);
-
-/* The number after `key` at the start of a line of the file at path ("MemAvailable:",
- * "inactive_file"); false where there is none. A following "kB" is multiplied out. */
-bool tsr_sysfs_keyed(const char *root, const char *path, const char *key, uint64_t *value);
+#include <tsr/memory/sysfs.h>
 
 /* Bytes of ordinary memory that this process may still take: MemAvailable and the cgroup's
  * head-room. */

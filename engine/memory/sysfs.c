@@ -1,4 +1,4 @@
-#include "memory_priv.h"
+#include <tsr/memory/sysfs.h>
 
 #include <errno.h>
 #include <stdarg.h>

@@ -191,3 +191,15 @@ int tsr_topology_read(struct tsr_topology *topology, struct tsr_err *err)
     tsr_topology_fill("", topology);
     return 0;
 }
+
+void tsr_topology_read_at(const char *root, struct tsr_topology *topology)
+{
+    uint32_t list[TSR_TOPOLOGY_CPUS_MAX] = {0};
+    *topology = (struct tsr_topology){0};
+    topology->n_cpus =
+        read_list(root, list, TSR_TOPOLOGY_CPUS_MAX, "/sys/devices/system/cpu/online");
+    for (uint32_t i = 0; i < topology->n_cpus; i++) {
+        topology->cpus[i].id = list[i];
+    }
+    tsr_topology_fill(root, topology);
+}

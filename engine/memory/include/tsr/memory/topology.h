@@ -36,6 +36,10 @@ struct tsr_topology {
  * -errno where even the affinity mask cannot be read. */
 int tsr_topology_read(struct tsr_topology *topology, struct tsr_err *err);
 
+/* The same of a machine whose /proc and /sys lie under root (see sysfs.h), with its online CPUs in
+ * place of the affinity mask. */
+void tsr_topology_read_at(const char *root, struct tsr_topology *topology);
+
 /* The CPU with this id, or NULL where the process may not run on it. */
 const struct tsr_topology_cpu *tsr_topology_cpu(const struct tsr_topology *topology, uint32_t id);
 
