@@ -21,6 +21,7 @@ static const char help[] =
     "    tessera tokenize MODEL [OPTIONS]      standard input as token ids, and back\n"
     "    tessera template MODEL [OPTIONS]      a chat as the prompt that the model is given\n"
     "    tessera verify MODEL [OPTIONS]        holds it against expected results, or itself\n"
+    "    tessera doctor [MODEL] [OPTIONS]      what of this machine holds the engine back\n"
     "\n"
     "tessera COMMAND --help says more. tessera --version prints the version.\n"
     "\n"
@@ -61,6 +62,7 @@ static int run(int argc, char **argv)
         {"inspect", cli_hand_over},
         {"template", cli_hand_over},
         {"verify", cli_hand_over},
+        {"doctor", cli_hand_over},
     };
 
     if (argc < 2) {

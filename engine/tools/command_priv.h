@@ -18,6 +18,7 @@ int command_inspect(int argc, char **argv);
 int command_tokenize(int argc, char **argv);
 int command_template(int argc, char **argv);
 int command_verify(int argc, char **argv);
+int command_doctor(int argc, char **argv);
 
 /* "tessera COMMAND: ..." and where help is, on stderr; returns COMMAND_USAGE. */
 __attribute__((format(printf, 2, 3))) int command_usage(const char *command, const char *format,

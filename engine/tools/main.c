@@ -1,5 +1,5 @@
-/* tessera-model: what can be said of a model's files without an engine. `tessera` hands its
- * subcommands over to it. */
+/* tessera-model: what can be said of a model's files, and of the machine, without an engine.
+ * `tessera` hands its subcommands over to it. */
 #include "command_priv.h"
 
 #include <errno.h>
@@ -13,6 +13,7 @@ static const char help[] =
     "    tessera tokenize MODEL     standard input as token ids, and back\n"
     "    tessera template MODEL     a chat as the prompt that the model's template makes of it\n"
     "    tessera verify MODEL       runs a model against expected results, or against itself\n"
+    "    tessera doctor [MODEL]     what of this machine holds the engine back\n"
     "\n"
     "MODEL is a .gguf file or a Hugging Face directory. tessera COMMAND --help says more.\n"
     "\n"
@@ -24,10 +25,9 @@ int main(int argc, char **argv)
         const char *name;
         int (*run)(int argc, char **argv);
     } commands[] = {
-        {"inspect", command_inspect},
-        {"tokenize", command_tokenize},
-        {"template", command_template},
-        {"verify", command_verify},
+        {"inspect", command_inspect},   {"tokenize", command_tokenize},
+        {"template", command_template}, {"verify", command_verify},
+        {"doctor", command_doctor},
     };
     setlocale(LC_CTYPE, "");
     if (argc < 2) {

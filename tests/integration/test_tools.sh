@@ -182,6 +182,35 @@ says err "no tensor 'logits.0'"
 want 1 verify "$work/odd"
 says err "'lama'"
 
+# doctor: what it finds is up to this machine, how it says so is not.
+want 0 doctor --help
+says out "tessera doctor"
+want 2 doctor --no-such-option
+want 2 doctor "$model" "$model"
+says err "one too many"
+want 1 doctor "$work/nobody"
+says err "nobody: cannot be opened"
+start_engine --threads 1
+for words in "" "$model"; do
+    timeout 60 "$tessera" doctor $words --socket "$socket" --json >"$work/out"
+    code=$?
+    [ $code -le 1 ] || fail "doctor: exit code $code"
+    for name in cpu isolation governor huge-pages swap memory-bandwidth memlock nofile io_uring engine; do
+        says out "\"name\": \"$name\""
+    done
+    says out "shell-5m at $socket"
+    says out "\"findings\": $(grep -c '"level": "mend"' "$work/out")"
+    [ $code = 0 ] || [ "$(grep -c '"command": ' "$work/out")" -ge "$(grep -c '"level": "mend"' "$work/out")" ] ||
+        fail "a finding without a command: $(cat "$work/out")"
+    [ $code = "$(grep -q '"level": "mend"' "$work/out" && echo 1 || echo 0)" ] || fail "doctor: exit code $code: $(cat "$work/out")"
+done
+says out "tokens/s for one request to this model"
+stop_engine
+timeout 60 "$tessera" doctor --no-measure --socket "$socket" >"$work/out"
+says out "note  engine .*$socket"
+says out "systemctl start tessera-engine"
+! grep -q memory-bandwidth "$work/out" || fail "--no-measure measures"
+
 # Installed, the program is found in libexec; without it there is a sentence.
 if [ -z "${TESSERA_SANITIZE:-}" ]; then
     cmake --install "$TESSERA_BUILD" --prefix "$work/installed" >"$work/install.log" || fail "cmake --install: $(tail -n 3 "$work/install.log")"
