@@ -13,6 +13,8 @@
 
 static const uint64_t ms = 1000000;
 
+static_assert((int)TSR_REASON_WRITTEN < TSR_WIRE_STATUS_REASONS, "every reason has its counter");
+
 /* ---- Owing: events that wait for room ---- */
 
 static void owe(struct tsr_frontend *f, struct tsr_request *r, enum tsr_owes what, uint64_t now_ns)
@@ -120,6 +122,10 @@ void tsr_answer_done(struct tsr_frontend *f, struct tsr_request *r, enum tsr_rea
     tsr_channel_done(r->session->channel, &done, sentence);
     tsr_frontend_touch(f, r->session);
     f->counts.requests_done++;
+    f->counts.sums.requests_ended[reason]++;
+    f->counts.sums.queue_ns += done.queue_ns;
+    f->counts.sums.prefill_ns += done.prefill_ns;
+    f->counts.sums.decode_ns += done.decode_ns;
     tsr_answer_drop(f, r, now_ns);
 }
 

@@ -55,7 +55,8 @@ bool tsr_status_say(struct tsr_frontend *f, struct tsr_session *asker, uint64_t 
     uint32_t bytes = (uint32_t)(sizeof(struct tsr_wire_status) +
                                 plate->n_nodes * sizeof(struct tsr_wire_status_node) +
                                 plate->n_threads * sizeof(struct tsr_wire_status_thread) +
-                                n_requests * sizeof(struct tsr_wire_status_request));
+                                n_requests * sizeof(struct tsr_wire_status_request) +
+                                sizeof(struct tsr_wire_status_counters));
     struct tsr_wire_status *status = tsr_channel_reserve(asker->channel, bytes);
     if (!status) {
         return false;
@@ -102,6 +103,8 @@ bool tsr_status_say(struct tsr_frontend *f, struct tsr_session *asker, uint64_t 
         }
     }
     status->request_count = put_requests(f, asker, now_ns, requests, n_requests);
+    status->counters_bytes = sizeof f->counts.sums;
+    memcpy(requests + status->request_count, &f->counts.sums, sizeof f->counts.sums);
     tsr_channel_commit(asker->channel, TSR_EV_STATUS,
                        bytes - (uint32_t)((n_requests - status->request_count) *
                                           sizeof(struct tsr_wire_status_request)));

@@ -551,6 +551,14 @@ static void test_engine_tells_its_status(void **state)
     assert_true(status.requests_done > n_references);
     assert_true(status.requests_refused > 0);
     assert_true(status.completion_tokens > 100);
+    uint64_t ended = 0;
+    for (int i = 0; i < 16; i++) {
+        ended += status.requests_ended[i];
+    }
+    assert_int_equal(ended, status.requests_done);
+    assert_true(status.requests_ended[TESSERA_CANCELLED] >= 2);
+    assert_true(status.requests_ended[TESSERA_TOKENIZED] >= 1);
+    assert_true(status.prefill_ns > 0 && status.decode_ns > status.prefill_ns / 1000);
     assert_true(status.node_count >= 1);
     assert_true(status.thread_count >= 3);
     tessera_close(t);

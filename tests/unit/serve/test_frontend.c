@@ -646,6 +646,23 @@ static void test_frontend_tells_status(void **state)
     assert_int_equal(r->request, 3);
     assert_int_equal(r->state, TSR_REQUEST_PARKED);
     assert_int_equal(r->completion_tokens, 1);
+    const struct tsr_wire_status_counters *sums = (const void *)(r + 1);
+    assert_int_equal(ev.status.counters_bytes, sizeof *sums);
+    assert_int_equal(sums->requests_ended[TSR_REASON_CANCELLED], 0);
+
+    send_plain(&link, TSR_REQ_CANCEL, 3, 0);
+    want_done(&b, &link, 3, TSR_REASON_CANCELLED);
+    send_submit(&link, plain_submit(4), prompt, 40, 40);
+    want_answer(&b, &link, 4, prompt, 10, 8);
+    uint64_t decode_ns = ev.done.decode_ns;
+    send_plain(&link, TSR_REQ_STATUS, 78, 0);
+    assert_int_equal(wait_event(&b, &link), TSR_EV_STATUS);
+    assert_int_equal(ev.status.request_count, 0);
+    sums = (const void *)(&ev.status + 1);
+    assert_int_equal(sums->requests_ended[TSR_REASON_CANCELLED], 1);
+    assert_int_equal(sums->requests_ended[TSR_REASON_LENGTH], 1);
+    assert_int_equal(sums->requests_ended[TSR_REASON_END], 0);
+    assert_true(sums->decode_ns >= decode_ns && sums->queue_ns > 0);
     tsr_link_close(&link);
     bench_close(&b);
 }

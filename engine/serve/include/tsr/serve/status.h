@@ -15,6 +15,7 @@ struct tsr_status_counts {
     uint64_t steps;
     uint64_t prompt_tokens, completion_tokens;
     uint64_t requests_done, requests_refused;
+    struct tsr_wire_status_counters sums;
 };
 
 /* What does not change while the engine runs; filled before it does. */
