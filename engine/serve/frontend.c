@@ -18,6 +18,7 @@ enum {
 };
 
 static const uint64_t second = 1000000000;
+static const uint64_t starved_look = 20000000; /* ns between two looks at a ring without room */
 
 static int samplers_create(struct tsr_frontend *f, struct tsr_err *err)
 {
@@ -356,7 +357,8 @@ bool tsr_frontend_turn(struct tsr_frontend *f)
 
 /* ---- Sleeping ---- */
 
-static uint64_t timeout_ns(const struct tsr_frontend *f, uint64_t now_ns)
+/* starved: a channel had no room, and nothing makes its client ring when there is some again. */
+static uint64_t timeout_ns(const struct tsr_frontend *f, bool starved, uint64_t now_ns)
 {
     uint64_t at = tsr_sched_next_expiry(f->sched);
     if (f->arriving > 0 && f->tick_ns < at) {
@@ -364,6 +366,9 @@ static uint64_t timeout_ns(const struct tsr_frontend *f, uint64_t now_ns)
     }
     if (f->owing && now_ns + second < at) {
         at = now_ns + second;
+    }
+    if (starved && now_ns + starved_look < at) {
+        at = now_ns + starved_look;
     }
     return at == UINT64_MAX ? at : at > now_ns ? at - now_ns : 0;
 }
@@ -373,12 +378,16 @@ static void sleep_until_woken(struct tsr_frontend *f)
     f->exec.idle(f->exec.ctx);
     uint32_t armed = tsr_sleeper_arm(&f->sleeper);
     bool quiet = !tsr_lane_has_item(&f->from_control) && !tsr_lane_has_item(&f->from_text);
+    bool starved = false;
     for (uint32_t i = 0; i < f->sessions_end && quiet; i++) {
         struct tsr_session *session = &f->sessions[i];
-        quiet = !session->channel || session->broken || tsr_channel_arm(session->channel);
+        if (session->channel && !session->broken) {
+            quiet = tsr_channel_arm(session->channel);
+            starved |= tsr_channel_is_starved(session->channel);
+        }
     }
     if (quiet) {
-        tsr_sleeper_wait(&f->sleeper, armed, timeout_ns(f, tsr_clock_ns()));
+        tsr_sleeper_wait(&f->sleeper, armed, timeout_ns(f, starved, tsr_clock_ns()));
     }
     tsr_sleeper_awake(&f->sleeper);
     for (uint32_t i = 0; i < f->sessions_end; i++) {
