@@ -4,7 +4,7 @@
  *   /echo    the body, when it is whole        /stream  three events, of unknown length
  *   /wait    nothing, until the test answers   /none    204
  *   /refuse  401 from the head alone           /full    413 when more than ten bytes of body came
- *   /abort   half an answer, then no more      /long    a million bytes of known length
+ *   /abort   half an answer, then no more      /long    FAKE_LONG_BYTES, of known length
  *
  * One file includes it: it defines the functions of api.h that a door calls. */
 #ifndef TSR_TEST_FAKE_API_H
@@ -17,6 +17,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifndef FAKE_LONG_BYTES
+#define FAKE_LONG_BYTES 1000000
+#endif
 
 struct text {
     char *bytes;
@@ -207,8 +211,8 @@ bool tsr_api_body_end(struct tsr_api_exchange *exchange, uint64_t now_ns)
         fake_free(exchange);
         return false;
     case LONG:
-        fake_head(exchange, 200, 1000000);
-        for (unsigned i = 0; i < 1000000 / 50; i++) {
+        fake_head(exchange, 200, FAKE_LONG_BYTES);
+        for (unsigned i = 0; i < FAKE_LONG_BYTES / 50; i++) {
             fake_body(exchange, "0123456789012345678901234567890123456789012345678\n", 0);
         }
         fake_end(exchange);
@@ -248,25 +252,21 @@ struct door {
     bool shut, closed; /* what the connection wanted in the end */
 };
 
-static void door_open(struct door *door, const struct tsr_http1_options *options)
+/* A client connects; the one before it has been left. */
+static void door_accept(struct door *door, struct tsr_http1 *http1)
 {
-    struct tsr_http1_options defaults;
-    tsr_http1_options_init(&defaults);
-    defaults.conns_max = 4;
+    fake_reset();
     memset(door, 0, sizeof *door);
     door->sends = SIZE_MAX;
     door->now_ns = 1000000000;
-    fake_reset();
-    if (tsr_http1_create(&door->http1, NULL, options ? options : &defaults, NULL) != 0) {
-        abort();
-    }
-    tsr_http1_step(door->http1, door->now_ns, FAKE_UNIX_S);
-    door->conn = tsr_http1_open(door->http1, door);
+    door->http1 = http1;
+    tsr_http1_step(http1, door->now_ns, FAKE_UNIX_S);
+    door->conn = tsr_http1_open(http1, door);
     text_clear(&door->in);
     text_clear(&door->out);
 }
 
-static void door_close(struct door *door)
+static void door_leave(struct door *door)
 {
     if (door->conn) {
         tsr_http1_close(door->conn);
@@ -276,10 +276,8 @@ static void door_close(struct door *door)
     if (counts.conns || counts.heads_bytes || counts.answers_bytes) {
         abort();
     }
-    tsr_http1_destroy(door->http1);
     free(door->in.bytes);
     free(door->out.bytes);
-    fake_reset();
 }
 
 static void door_send(struct door *door)

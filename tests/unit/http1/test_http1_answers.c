@@ -1,5 +1,5 @@
 /* Answers: their bytes, who may go on after them, slow readers, and what takes too long. */
-#include "fake_api.h"
+#include "fake_door.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

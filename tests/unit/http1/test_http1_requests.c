@@ -1,6 +1,6 @@
 /* Requests, right and wrong: what the API is asked, what is answered, and that neither depends on
  * how the bytes are cut. */
-#include "fake_api.h"
+#include "fake_door.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
