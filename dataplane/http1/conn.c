@@ -90,6 +90,7 @@ static void begin(struct tsr_http1_conn *conn, const struct tsr_http1_head *head
     }
     conn->exchange = exchange;
     if (conn->in == TSR_HTTP1_IN_WHOLE) {
+        http1->counts.whole++;
         tsr_api_body_end(exchange, http1->now_ns);
     } else if (conn->expects && conn->answer == TSR_HTTP1_UNANSWERED) {
         tsr_http1_continue(conn);
@@ -168,6 +169,7 @@ static void end_body(struct tsr_http1_conn *conn)
 {
     conn->in = TSR_HTTP1_IN_WHOLE;
     if (conn->exchange) {
+        conn->http1->counts.whole++;
         tsr_api_body_end(conn->exchange, conn->http1->now_ns);
     }
     tsr_http1_turn_over(conn);

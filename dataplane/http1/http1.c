@@ -210,11 +210,16 @@ struct tsr_http1_conn *tsr_http1_ready(struct tsr_http1 *http1)
     return conn;
 }
 
+struct tsr_http1_conn *tsr_http1_idlest(const struct tsr_http1 *http1)
+{
+    return TAILQ_FIRST(&http1->timed[TSR_HTTP1_IDLE]);
+}
+
 void tsr_http1_drain(struct tsr_http1 *http1)
 {
     http1->draining = true;
     struct tsr_http1_conn *conn;
-    while ((conn = TAILQ_FIRST(&http1->timed[TSR_HTTP1_IDLE]))) {
+    while ((conn = tsr_http1_idlest(http1))) {
         tsr_http1_fail(conn);
     }
 }

@@ -378,6 +378,44 @@ static void test_draining(void **state)
     door_close(&door);
 }
 
+/* The connection that waits for a request longest; one that has a request does not wait. */
+static void test_idlest(void **state)
+{
+    (void)state;
+    struct door door;
+    door_open(&door, NULL);
+    struct tsr_http1_conn *other = tsr_http1_open(door.http1, NULL);
+    assert_ptr_equal(tsr_http1_idlest(door.http1), door.conn);
+    feed(&door, "GET /wait HTTP/1.1\r\n" HOST "\r\n");
+    assert_ptr_equal(tsr_http1_idlest(door.http1), other);
+    tsr_http1_fail(other);
+    assert_int_equal(tsr_http1_wants(other), TSR_HTTP1_CLOSE);
+    assert_null(tsr_http1_idlest(door.http1));
+    tsr_http1_close(other);
+    door_close(&door);
+}
+
+/* Requests are whole with their last byte; not those that had their answer before. */
+static void test_whole_requests_are_counted(void **state)
+{
+    (void)state;
+    struct door door;
+    struct tsr_http1_counts counts;
+    door_open(&door, NULL);
+    feed(&door, "GET /none HTTP/1.1\r\n" HOST "\r\n");
+    feed(&door, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nhell");
+    tsr_http1_counts(door.http1, &counts);
+    assert_int_equal(counts.requests, 2);
+    uint64_t before = counts.whole;
+    feed(&door, "o");
+    tsr_http1_counts(door.http1, &counts);
+    assert_int_equal(counts.whole, before + 1);
+    feed(&door, "GET /refuse HTTP/1.1\r\n" HOST "\r\n");
+    tsr_http1_counts(door.http1, &counts);
+    assert_int_equal(counts.whole, before + 1);
+    door_close(&door);
+}
+
 /* Heads in pieces may take only so much memory together; whole ones none. */
 static void test_half_heads_are_bounded(void **state)
 {
@@ -454,6 +492,8 @@ int main(void)
         cmocka_unit_test(test_slow_bodies_end),
         cmocka_unit_test(test_slow_readers_end),
         cmocka_unit_test(test_draining),
+        cmocka_unit_test(test_idlest),
+        cmocka_unit_test(test_whole_requests_are_counted),
         cmocka_unit_test(test_half_heads_are_bounded),
         cmocka_unit_test(test_as_many_connections_as_planned),
         cmocka_unit_test(test_options_are_checked),

@@ -60,6 +60,10 @@ uint64_t tsr_http1_wake_ns(const struct tsr_http1 *http1);
  * returned; NULL: none. */
 struct tsr_http1_conn *tsr_http1_ready(struct tsr_http1 *http1);
 
+/* The connection that has been without a request for the longest time, NULL: none. Where the door
+ * needs room, it may end it: tsr_http1_fail(). */
+struct tsr_http1_conn *tsr_http1_idlest(const struct tsr_http1 *http1);
+
 /* The door is closing: idle connections want to be closed, others after their answer. */
 void tsr_http1_drain(struct tsr_http1 *http1);
 
@@ -117,6 +121,7 @@ void tsr_http1_close(struct tsr_http1_conn *conn);
 struct tsr_http1_counts {
     uint32_t conns;       /* open */
     uint64_t requests;    /* heads that were whole and right */
+    uint64_t whole;       /* requests that have come to their last byte, and had no answer before */
     uint64_t refused;     /* answered by HTTP/1 itself: malformed, too large, too late */
     size_t heads_bytes;   /* held now */
     size_t answers_bytes; /* held now, whole blocks */
