@@ -143,9 +143,6 @@ static void put_head(struct tsr_http1_conn *conn, const struct tsr_api_answer *a
         put_text(conn, "\r\n");
     }
     put_framing(conn);
-    if (answer->body_bytes == TSR_API_UNKNOWN) {
-        put_text(conn, "Cache-Control: no-store\r\nX-Accel-Buffering: no\r\n");
-    }
     for (uint32_t i = 0; i < answer->n_headers; i++) {
         put(conn, answer->headers[i].name.bytes, answer->headers[i].name.size);
         put_text(conn, ": ");
