@@ -1,8 +1,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine_priv.h"
 #include "answer_priv.h"
+#include "engine_priv.h"
 
 const char *api_finish_name(enum api_finish finish)
 {

@@ -67,11 +67,9 @@ static int make_lists(struct tsr_api *api)
     for (uint32_t i = n_asks; i > 0; i--) {
         struct api_ask *ask = &api->asks[i - 1];
         ask->room = (char *)api->splits + (i - 1) * room;
-        tsr_out_init_growing(&ask->text, API_ANSWER_BYTES_MAX);
-        tsr_out_init_growing(&ask->reasoning, API_ANSWER_BYTES_MAX);
-        tsr_out_init_growing(&ask->calls, API_ANSWER_BYTES_MAX);
-        tsr_out_init_growing(&ask->logprobs, API_ANSWER_BYTES_MAX);
-        tsr_out_init_growing(&ask->logprobs2, API_ANSWER_BYTES_MAX);
+        for (int k = 0; k < API_OUTS; k++) {
+            tsr_out_init_growing(&ask->outs[k], API_ANSWER_BYTES_MAX);
+        }
         ask->next = api->free_asks;
         api->free_asks = ask;
     }
@@ -192,11 +190,9 @@ void tsr_api_destroy(struct tsr_api *api)
         api_engine_fini(&api->engines[i]);
     }
     for (uint32_t i = 0; api->asks && i < api->options.exchanges_max + API_SPARE_ASKS; i++) {
-        tsr_out_fini(&api->asks[i].text);
-        tsr_out_fini(&api->asks[i].reasoning);
-        tsr_out_fini(&api->asks[i].calls);
-        tsr_out_fini(&api->asks[i].logprobs);
-        tsr_out_fini(&api->asks[i].logprobs2);
+        for (int k = 0; k < API_OUTS; k++) {
+            tsr_out_fini(&api->asks[i].outs[k]);
+        }
     }
     for (uint32_t i = 0; i < api->n_readers; i++) {
         tsr_json_destroy(api->readers[i]);

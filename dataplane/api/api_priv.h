@@ -97,6 +97,16 @@ struct api_token {
 bool api_token_top(const struct api_token *token, uint32_t *at, struct tsr_wire_top *top,
                    const char **text);
 
+/* What is gathered of an answer, as pieces of JSON. */
+enum api_out {
+    API_OUT_TEXT, /* escaped, in answers that are no streams */
+    API_OUT_REASONING,
+    API_OUT_CALLS,
+    API_OUT_LOGPROBS, /* in streams: of tokens whose text has not been sent */
+    API_OUT_MORE,
+    API_OUTS,
+};
+
 /* One request to an engine: a choice of an answer, or an input of a list. */
 struct api_ask {
     struct tsr_api_exchange *exchange;
@@ -116,18 +126,14 @@ struct api_ask {
     enum api_finish finish;
     uint64_t accepted_ns, first_ns, last_ns; /* the engine's; 0: not yet */
     uint64_t queue_ns, prefill_ns, decode_ns;
-    bool thinking;       /* the last text was reasoning */
-    bool over;           /* enough: what still comes is dropped */
-    bool opened;         /* a stream's style: the first piece was sent */
-    uint32_t pieces;     /* a style's own count */
-    size_t text_chars;   /* of content so far */
-    bool visible;        /* ... of which some are no white space */
-    struct tsr_out text; /* JSON-escaped, in answers that are no streams */
-    struct tsr_out reasoning;
-    struct tsr_out calls;     /* JSON of the calls so far */
-    struct tsr_out logprobs;  /* JSON of the tokens' log-probabilities that are not sent yet */
-    struct tsr_out logprobs2; /* the second list, where a style has two */
-    struct tsr_split *split;  /* in `room`; NULL: not split */
+    bool thinking;                 /* the last text was reasoning */
+    bool over;                     /* enough: what still comes is dropped */
+    bool opened;                   /* a stream's style: the first piece was sent */
+    uint32_t pieces;               /* a style's own count */
+    size_t text_chars;             /* of content so far */
+    bool visible;                  /* ... of which some are no white space */
+    struct tsr_out outs[API_OUTS]; /* what the style gathers: enum api_out, or names of its own */
+    struct tsr_split *split;       /* in `room`; NULL: not split */
     void *room;
 };
 
@@ -154,6 +160,12 @@ struct api_style {
 
 struct api_route;
 struct api_engine;
+
+/* A prompt of a list, in the exchange's payload. */
+struct api_input {
+    size_t off;
+    uint32_t bytes;
+};
 
 /* What a request's fields said, beside what went into its submit. */
 struct api_wants {
@@ -205,7 +217,8 @@ struct tsr_api_exchange {
     struct api_ask **asks_end;
     uint32_t asks_live;
     uint32_t asks_unsent;
-    uint32_t next_input, inputs; /* of a list that is asked in turn */
+    struct tsr_out inputs; /* struct api_input of each prompt or input */
+    uint32_t n_inputs, next_input;
 
     /* the answer */
     struct api_wants wants;
@@ -302,12 +315,15 @@ void api_stream_head(struct tsr_api_exchange *x);
 
 /* ---- ask.c ---- */
 
-/* A further ask of the exchange, whose payload is what was written to x->payload from `off` on.
- * NULL with a problem: there are too many at once. */
-struct api_ask *api_ask_add(struct tsr_api_exchange *x, size_t off, struct api_problem *problem);
+/* A further ask of the exchange. NULL with a problem: there are too many at once. */
+struct api_ask *api_ask_add(struct tsr_api_exchange *x, const struct api_input *input,
+                            struct api_problem *problem);
 
 /* Gives the asks to the engine. */
 void api_ask_all(struct tsr_api_exchange *x);
+
+/* In ask_end(): the ask goes on with another payload, for list entries beyond those at once. */
+void api_ask_again(struct api_ask *ask, uint32_t index, size_t off, uint32_t bytes);
 
 /* From the engine: an event, or its end. */
 void api_ask_event(struct api_ask *ask, const void *record, const struct tsr_record_info *info);

@@ -7,7 +7,8 @@ enum { KEPT_BYTES = 16 << 10 }; /* of a buffer, for the next ask */
 
 /* ---- Making and freeing ---- */
 
-struct api_ask *api_ask_add(struct tsr_api_exchange *x, size_t off, struct api_problem *problem)
+struct api_ask *api_ask_add(struct tsr_api_exchange *x, const struct api_input *input,
+                            struct api_problem *problem)
 {
     struct tsr_api *api = x->api;
     struct api_ask *ask = api->free_asks;
@@ -21,15 +22,11 @@ struct api_ask *api_ask_add(struct tsr_api_exchange *x, size_t off, struct api_p
     struct api_ask kept = *ask;
     *ask = (struct api_ask){
         .exchange = x,
-        .payload_off = off,
-        .payload_bytes = (uint32_t)(x->payload.size - off),
+        .payload_off = input->off,
+        .payload_bytes = input->bytes,
         .room = kept.room,
-        .text = kept.text,
-        .reasoning = kept.reasoning,
-        .calls = kept.calls,
-        .logprobs = kept.logprobs,
-        .logprobs2 = kept.logprobs2,
     };
+    memcpy(ask->outs, kept.outs, sizeof ask->outs);
     *x->asks_end = ask;
     x->asks_end = &ask->next;
     x->asks_live++;
@@ -49,11 +46,9 @@ static void keep_small(struct tsr_out *out)
 
 static void set_free(struct tsr_api *api, struct api_ask *ask)
 {
-    keep_small(&ask->text);
-    keep_small(&ask->reasoning);
-    keep_small(&ask->calls);
-    keep_small(&ask->logprobs);
-    keep_small(&ask->logprobs2);
+    for (int i = 0; i < API_OUTS; i++) {
+        keep_small(&ask->outs[i]);
+    }
     ask->exchange = NULL;
     ask->next = api->free_asks;
     api->free_asks = ask;
@@ -75,6 +70,18 @@ void api_ask_all(struct tsr_api_exchange *x)
             api_engine_submit(x->engine, ask);
         }
     }
+}
+
+void api_ask_again(struct api_ask *ask, uint32_t index, size_t off, uint32_t bytes)
+{
+    ask->ended = false;
+    ask->usage = (struct api_usage){0};
+    ask->index = index;
+    ask->payload_off = off;
+    ask->payload_bytes = bytes;
+    ask->payload_sent = 0;
+    ask->exchange->asks_live++;
+    api_engine_submit(ask->exchange->engine, ask);
 }
 
 /* ---- Credit ---- */
@@ -133,11 +140,12 @@ static void end_well(struct api_ask *ask)
     struct tsr_api_exchange *x = ask->exchange;
     ask->ended = true;
     observe(ask, ask->finish == API_FINISH_LENGTH ? API_DONE_LENGTH : API_DONE_STOP);
+    add_usage(x, ask);
+    x->asks_live--;
     if (x->style->ask_end) {
         x->style->ask_end(ask);
     }
-    add_usage(x, ask);
-    if (--x->asks_live == 0) {
+    if (x->asks_live == 0) {
         x->style->end(x);
     }
 }

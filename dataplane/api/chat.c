@@ -1,11 +1,11 @@
 /* /v1/chat/completions: the request, and the answer as a whole or as a stream of chunks. */
 #include <string.h>
 
+#include "answer_priv.h"
 #include "engine_priv.h"
 #include "messages_priv.h"
 #include "parts_priv.h"
 #include "route_priv.h"
-#include "answer_priv.h"
 
 /* ---- Log-probabilities ---- */
 
@@ -25,7 +25,7 @@ static void write_entry(struct tsr_out *out, const char *text, size_t size, floa
 
 static void chat_logprob(struct api_ask *ask, const struct api_token *token)
 {
-    struct tsr_out *out = &ask->logprobs;
+    struct tsr_out *out = &ask->outs[API_OUT_LOGPROBS];
     struct tsr_wire_top top;
     const char *text;
     uint32_t at = 0, wanted = ask->exchange->wants.top_logprobs;
@@ -52,9 +52,9 @@ static void write_logprobs(struct api_ask *ask, struct tsr_out *out)
         return;
     }
     tsr_out_text(out, "{\"content\":[");
-    tsr_out_bytes(out, ask->logprobs.bytes, ask->logprobs.size);
+    tsr_out_bytes(out, ask->outs[API_OUT_LOGPROBS].bytes, ask->outs[API_OUT_LOGPROBS].size);
     tsr_out_text(out, "],\"refusal\":null}");
-    tsr_out_clear(&ask->logprobs);
+    tsr_out_clear(&ask->outs[API_OUT_LOGPROBS]);
 }
 
 /* ---- A stream's chunks ---- */
@@ -71,7 +71,7 @@ static struct tsr_out *chunk_begin(struct api_ask *ask)
 static void chunk_end(struct api_ask *ask, struct tsr_out *out, const char *finish)
 {
     tsr_out_text(out, "},\"logprobs\":");
-    if (ask->logprobs.size || finish) {
+    if (ask->outs[API_OUT_LOGPROBS].size || finish) {
         write_logprobs(ask, out);
     } else {
         tsr_out_text(out, "null");
@@ -174,15 +174,7 @@ static void stream_ask_end(struct api_ask *ask)
 
 static void stream_end(struct tsr_api_exchange *x)
 {
-    if (x->wants.include_usage) {
-        struct tsr_out *out = api_event_begin(x, "chat.completion.chunk");
-        tsr_out_text(out, "\"choices\":[],\"usage\":");
-        api_usage_write(&x->usage, true, out);
-        tsr_out_text(out, "}\n\n");
-        api_event_send(x, out);
-    }
-    api_body(x, "data: [DONE]\n\n", 14, 0);
-    api_end(x);
+    api_stream_end(x, "chat.completion.chunk", true);
 }
 
 static const struct api_style chat_stream = {
@@ -199,7 +191,7 @@ static void whole_reasoning(void *ctx, const char *text, size_t size)
 {
     struct api_ask *ask = ctx;
     if (api_split_is_reasoning(ask)) {
-        tsr_out_escaped(&ask->reasoning, text, size);
+        tsr_out_escaped(&ask->outs[API_OUT_REASONING], text, size);
     }
 }
 
@@ -207,14 +199,14 @@ static void whole_content(void *ctx, const char *text, size_t size)
 {
     struct api_ask *ask = ctx;
     if (api_split_is_content(ask, text, size)) {
-        tsr_out_escaped(&ask->text, text, size);
+        tsr_out_escaped(&ask->outs[API_OUT_TEXT], text, size);
     }
 }
 
 static void whole_call(void *ctx, uint32_t index, const char *name, size_t size)
 {
     struct api_ask *ask = ctx;
-    struct tsr_out *out = &ask->calls;
+    struct tsr_out *out = &ask->outs[API_OUT_CALLS];
     char id[API_ID_MAX];
     if (api_split_is_call(ask, index)) {
         api_call_id(ask->exchange, id);
@@ -229,7 +221,7 @@ static void whole_arguments(void *ctx, uint32_t index, const char *json, size_t 
 {
     struct api_ask *ask = ctx;
     if (api_split_is_call(ask, index)) {
-        tsr_out_escaped(&ask->calls, json, size);
+        tsr_out_escaped(&ask->outs[API_OUT_CALLS], json, size);
     }
 }
 
@@ -257,21 +249,21 @@ static void write_choice(struct api_ask *ask, struct tsr_out *out)
 {
     tsr_out_format(out,
                    "{\"index\":%u,\"message\":{\"role\":\"assistant\",\"content\":", ask->index);
-    if (ask->calls.size && !ask->visible) {
+    if (ask->outs[API_OUT_CALLS].size && !ask->visible) {
         tsr_out_text(out, "null");
     } else {
-        api_piece_write(&ask->text, out);
+        api_piece_write(&ask->outs[API_OUT_TEXT], out);
     }
     tsr_out_text(out, ",\"refusal\":null");
-    if (ask->reasoning.size) {
+    if (ask->outs[API_OUT_REASONING].size) {
         tsr_out_text(out, ",\"reasoning_content\":");
-        api_piece_write(&ask->reasoning, out);
+        api_piece_write(&ask->outs[API_OUT_REASONING], out);
         tsr_out_text(out, ",\"reasoning\":");
-        api_piece_write(&ask->reasoning, out);
+        api_piece_write(&ask->outs[API_OUT_REASONING], out);
     }
-    if (ask->calls.size) {
+    if (ask->outs[API_OUT_CALLS].size) {
         tsr_out_text(out, ",\"tool_calls\":[");
-        tsr_out_bytes(out, ask->calls.bytes, ask->calls.size);
+        tsr_out_bytes(out, ask->outs[API_OUT_CALLS].bytes, ask->outs[API_OUT_CALLS].size);
         tsr_out_text(out, "\"}}]");
     }
     tsr_out_text(out, "},\"logprobs\":");
@@ -374,7 +366,10 @@ void api_chat(struct tsr_api_exchange *x)
         if (x->wants.reads_special) {
             api_submit_of(x)->flags |= TSR_SUBMIT_SHOW_SPECIAL;
         }
-        api_choices_add(x, off, &problem);
+        struct api_input input;
+        if (api_payload_end(x, off, &input, &problem)) {
+            api_choices_add(x, &input, &problem);
+        }
     }
     if (problem.status) {
         api_refuse(x, &problem);

@@ -32,6 +32,7 @@ struct tsr_api_exchange *api_exchange_take(struct tsr_api *api, const struct tsr
     tsr_out_init_growing(&x->submit, API_ANSWER_BYTES_MAX);
     tsr_out_init_growing(&x->payload, API_ANSWER_BYTES_MAX);
     tsr_out_init_growing(&x->extra, API_ANSWER_BYTES_MAX);
+    tsr_out_init_growing(&x->inputs, API_ANSWER_BYTES_MAX);
     return x;
 }
 
@@ -39,10 +40,12 @@ struct tsr_api_exchange *api_exchange_take(struct tsr_api *api, const struct tsr
 
 static size_t held(const struct tsr_api_exchange *x)
 {
-    size_t bytes = x->submit.capacity + x->payload.capacity + x->extra.capacity;
+    size_t bytes =
+        x->submit.capacity + x->payload.capacity + x->extra.capacity + x->inputs.capacity;
     for (const struct api_ask *ask = x->asks; ask; ask = ask->next) {
-        bytes += ask->text.capacity + ask->reasoning.capacity + ask->calls.capacity +
-                 ask->logprobs.capacity + ask->logprobs2.capacity;
+        for (int i = 0; i < API_OUTS; i++) {
+            bytes += ask->outs[i].capacity;
+        }
     }
     return bytes + (x->json ? tsr_json_held(x->json) : 0);
 }
@@ -102,6 +105,7 @@ static void release(struct tsr_api_exchange *x)
     tsr_out_fini(&x->submit);
     tsr_out_fini(&x->payload);
     tsr_out_fini(&x->extra);
+    tsr_out_fini(&x->inputs);
     api->bodies_bytes -= x->memory_bytes;
     x->in_use = false;
     x->next = api->free_exchanges;

@@ -34,8 +34,10 @@ static void write_parts(const struct api_fields *fields, const struct tsr_json_v
             tsr_out_escaped(out, refusal ? refusal : "", text_size);
             continue;
         }
+        char param[sizeof fields->problem->param];
         if (type && !is_text_part(type, size)) {
-            api_problem_unsupported(fields->problem, inner.path,
+            (void)snprintf(param, sizeof param, "%stype", inner.path);
+            api_problem_unsupported(fields->problem, param,
                                     "'%.*s' in '%s%s' is not supported: this server takes text",
                                     size < 40 ? (int)size : 40, type, fields->path, name);
         }
@@ -44,7 +46,8 @@ static void write_parts(const struct api_fields *fields, const struct tsr_json_v
             return;
         }
         if (!text) {
-            api_problem_invalid(fields->problem, inner.path,
+            (void)snprintf(param, sizeof param, "%stext", inner.path);
+            api_problem_invalid(fields->problem, param,
                                 "part %u of '%s%s' has no 'text': {\"type\":\"text\",\"text\":...} "
                                 "is wanted",
                                 i, fields->path, name);
@@ -112,16 +115,18 @@ static void write_call(struct tsr_api_exchange *x, const struct api_fields *call
     if (call->problem->status) {
         return;
     }
-    if (!function) {
-        api_problem_invalid(call->problem, call->path, "'%sfunction' is missing", call->path);
-        return;
-    }
     struct api_fields inner;
     char param[sizeof call->problem->param];
+    if (!function) {
+        (void)snprintf(param, sizeof param, "%sfunction", call->path);
+        api_problem_invalid(call->problem, param, "'%s' is missing", param);
+        return;
+    }
     api_fields_inner(&inner, call, function, "%sfunction.", call->path);
     const char *name = api_field_string(&inner, "name", &size);
     if (!name && !call->problem->status) {
-        api_problem_invalid(call->problem, inner.path, "'%sname' is missing", inner.path);
+        (void)snprintf(param, sizeof param, "%sname", inner.path);
+        api_problem_invalid(call->problem, param, "'%s' is missing", param);
     }
     if (call->problem->status) {
         return;

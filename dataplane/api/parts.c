@@ -32,6 +32,33 @@ void api_event_send(struct tsr_api_exchange *x, struct tsr_out *out)
     api_body(x, out->bytes, out->size, x->token_ns);
 }
 
+void api_stream_end(struct tsr_api_exchange *x, const char *object, bool details)
+{
+    if (x->wants.include_usage) {
+        struct tsr_out *out = api_event_begin(x, object);
+        tsr_out_text(out, "\"choices\":[],\"usage\":");
+        api_usage_write(&x->usage, details, out);
+        tsr_out_text(out, "}\n\n");
+        api_event_send(x, out);
+    }
+    api_body(x, "data: [DONE]\n\n", 14, 0);
+    api_end(x);
+}
+
+size_t api_text_piece(const char *text, size_t size)
+{
+    enum { PIECE = 16 << 10, ESCAPED = 6 };
+    static_assert(PIECE * ESCAPED < API_SCRATCH_BYTES / 2, "a piece has room for what is round it");
+    if (size <= PIECE) {
+        return size;
+    }
+    size_t piece = PIECE;
+    while (piece > PIECE - 4 && ((uint8_t)text[piece] & 0xc0) == 0x80) {
+        piece--;
+    }
+    return piece;
+}
+
 struct tsr_out *api_object_begin(struct tsr_api_exchange *x, const char *object)
 {
     struct tsr_out *out = &x->api->whole;

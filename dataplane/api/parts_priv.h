@@ -10,6 +10,13 @@ struct tsr_out *api_event_begin(struct tsr_api_exchange *x, const char *object);
 /* Sends what was written there, as what the newest token made. */
 void api_event_send(struct tsr_api_exchange *x, struct tsr_out *out);
 
+/* The chunk of usage where it is wanted, `data: [DONE]`, and the end of the exchange. */
+void api_stream_end(struct tsr_api_exchange *x, const char *object, bool details);
+
+/* How much of a long text to say at once: whole characters, and no more than the scratch room can
+ * hold when all of it is escaped. */
+size_t api_text_piece(const char *text, size_t size);
+
 /* `{"id":...,"object":...,"created":...,"model":...,` in the room of whole answers. */
 struct tsr_out *api_object_begin(struct tsr_api_exchange *x, const char *object);
 

@@ -227,7 +227,8 @@ size_t api_payload_begin(struct tsr_api_exchange *x)
     return x->payload.size;
 }
 
-bool api_payload_end(struct tsr_api_exchange *x, size_t off, struct api_problem *problem)
+bool api_payload_end(struct tsr_api_exchange *x, size_t off, struct api_input *input,
+                     struct api_problem *problem)
 {
     size_t size = x->payload.size - off;
     if (x->payload.full) {
@@ -238,14 +239,16 @@ bool api_payload_end(struct tsr_api_exchange *x, size_t off, struct api_problem 
                         "the prompt has %zu bytes; the engine takes %u", size,
                         x->engine->hello.payload_bytes_max);
     }
+    *input = (struct api_input){.off = off, .bytes = (uint32_t)size};
     return problem->status == 0;
 }
 
-bool api_choices_add(struct tsr_api_exchange *x, size_t off, struct api_problem *problem)
+bool api_choices_add(struct tsr_api_exchange *x, const struct api_input *input,
+                     struct api_problem *problem)
 {
     uint32_t first = x->asks_live;
-    for (uint32_t i = 0; i < x->wants.choices && api_payload_end(x, off, problem); i++) {
-        struct api_ask *ask = api_ask_add(x, off, problem);
+    for (uint32_t i = 0; i < x->wants.choices && !problem->status; i++) {
+        struct api_ask *ask = api_ask_add(x, input, problem);
         if (ask) {
             ask->index = first + i;
         }

@@ -24,10 +24,12 @@ bool api_model_read(struct tsr_api_exchange *x, const struct api_fields *fields)
 /* The payload of one ask begins: 8-aligned. Returns its offset. */
 size_t api_payload_begin(struct tsr_api_exchange *x);
 
-/* It ends there: refuses what is longer than the engine takes. False with a problem. */
-bool api_payload_end(struct tsr_api_exchange *x, size_t off, struct api_problem *problem);
+/* It ends there: *input is where. Refuses what is longer than the engine takes: false. */
+bool api_payload_end(struct tsr_api_exchange *x, size_t off, struct api_input *input,
+                     struct api_problem *problem);
 
-/* The n asks of the payload from `off` on, choices first_index onwards. */
-bool api_choices_add(struct tsr_api_exchange *x, size_t off, struct api_problem *problem);
+/* n asks of that payload: choices from the next index on. */
+bool api_choices_add(struct tsr_api_exchange *x, const struct api_input *input,
+                     struct api_problem *problem);
 
 #endif
