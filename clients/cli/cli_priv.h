@@ -26,6 +26,7 @@ int cli_chat(int argc, char **argv);
 int cli_tokenize(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_bench(int argc, char **argv);
+int cli_top(int argc, char **argv);
 
 /* Becomes tessera-model, which looks at a model's files without an engine, with this command line:
  * argv[0] is its subcommand. Returns only where the program cannot be run (said on stderr). */
@@ -149,6 +150,28 @@ void cli_answer_figures(const struct cli_answer *answer, char *out, size_t size)
 
 /* Says err on stderr and returns the exit code for it. */
 int cli_fail(const struct tessera_error *err);
+
+/* ---- The engine's state (status.c, top_page.c) ---- */
+
+const char *cli_request_state(enum tessera_request_state state);
+const char *cli_text_duration(uint64_t ns, char text[32]); /* "3 min 12 s"; returns text */
+void cli_show_memory(FILE *out, const struct tessera_status *status);
+
+/* What happened between two looks at one engine. */
+struct cli_rates {
+    double tokens, prompt_tokens, steps, requests; /* a second */
+    double rows;                                   /* a step */
+    double first_ms; /* to the first token, of the requests that ended meanwhile; 0: none did */
+};
+void cli_rates(struct cli_rates *rates, const struct tessera_status *before,
+               const struct tessera_status *now);
+
+/* The page of `tessera top`, and the same in one line. */
+void cli_top_page(FILE *out, const struct tessera_status *status, const struct cli_rates *rates);
+void cli_top_line(FILE *out, const struct tessera_status *status, const struct cli_rates *rates);
+
+/* Writes the first `rows` lines of page, each cut to `columns` characters and cleared behind. */
+void cli_top_draw(FILE *out, const char *page, unsigned rows, unsigned columns);
 
 /* ---- The terminal (terminal.c) ---- */
 

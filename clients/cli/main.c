@@ -13,6 +13,7 @@ static const char help[] =
     "    tessera generate [OPTIONS] [PROMPT]   one answer, as it comes\n"
     "    tessera chat [OPTIONS]                a conversation\n"
     "    tessera status [OPTIONS]              model, memory, threads, requests\n"
+    "    tessera top [OPTIONS]                 the same, live, with rates\n"
     "    tessera bench [OPTIONS]               latency and throughput through the channel\n"
     "\n"
     "Without an engine, on a model's files:\n"
@@ -58,6 +59,7 @@ static int run(int argc, char **argv)
         {"chat", cli_chat},
         {"tokenize", cli_tokenize_or_hand_over},
         {"status", cli_status},
+        {"top", cli_top},
         {"bench", cli_bench},
         {"inspect", cli_hand_over},
         {"template", cli_hand_over},

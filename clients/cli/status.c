@@ -10,7 +10,7 @@ static const char help[] = "tessera status [OPTIONS]: the engine's model, memory
 
 enum { OPT_JSON = CLI_OPT_OWN };
 
-static const char *state_name(enum tessera_request_state state)
+const char *cli_request_state(enum tessera_request_state state)
 {
     static const char *const names[] = {"waiting", "reading its prompt", "answering", "parked"};
     return (unsigned)state < sizeof names / sizeof *names ? names[state] : "unknown";
@@ -22,7 +22,7 @@ static const char *thread_state_name(enum tessera_thread_state state)
     return (unsigned)state < sizeof names / sizeof *names ? names[state] : "unknown";
 }
 
-static void text_duration(uint64_t ns, char text[32])
+const char *cli_text_duration(uint64_t ns, char text[32])
 {
     uint64_t seconds = ns / 1000000000u;
     if (seconds >= 86400) {
@@ -34,26 +34,27 @@ static void text_duration(uint64_t ns, char text[32])
     } else {
         snprintf(text, 32, "%.1f s", (double)ns / 1e9);
     }
+    return text;
 }
 
-static void show_memory(const struct tessera_status *s)
+void cli_show_memory(FILE *out, const struct tessera_status *s)
 {
     char a[32], b[32], c[32], d[32], e[32];
-    printf("\nMemory     weights %s, KV cache %s (%s in use)\n",
-           cli_text_bytes(s->weights_bytes, a), cli_text_bytes(s->kv_bytes, b),
-           cli_text_bytes(s->kv_used_bytes, c));
-    printf("           %-6s %12s %12s %12s %12s\n", "node", "1 GiB pages", "2 MiB pages",
-           "transparent", "4 KiB pages");
+    fprintf(out, "Memory     weights %s, KV cache %s (%s in use)\n",
+            cli_text_bytes(s->weights_bytes, a), cli_text_bytes(s->kv_bytes, b),
+            cli_text_bytes(s->kv_used_bytes, c));
+    fprintf(out, "           %-6s %12s %12s %12s %12s\n", "node", "1 GiB pages", "2 MiB pages",
+            "transparent", "4 KiB pages");
     for (uint32_t i = 0; i < s->node_count; i++) {
         const struct tessera_status_node *n = &s->nodes[i];
-        printf("           %-6u %12s %12s %12s %12s", n->node, cli_text_bytes(n->bytes_1g, a),
-               cli_text_bytes(n->bytes_2m, b), cli_text_bytes(n->bytes_thp, c),
-               cli_text_bytes(n->bytes_4k, d));
+        fprintf(out, "           %-6u %12s %12s %12s %12s", n->node, cli_text_bytes(n->bytes_1g, a),
+                cli_text_bytes(n->bytes_2m, b), cli_text_bytes(n->bytes_thp, c),
+                cli_text_bytes(n->bytes_4k, d));
         if (n->misplaced_bytes) {
-            printf("   %s are on another node than asked for",
-                   cli_text_bytes(n->misplaced_bytes, e));
+            fprintf(out, "   %s are on another node than asked for",
+                    cli_text_bytes(n->misplaced_bytes, e));
         }
-        putchar('\n');
+        putc('\n', out);
     }
 }
 
@@ -64,11 +65,12 @@ static void show(const struct tessera_status *s, const struct tessera_info *info
            cli_text_count(info->parameters, a));
     printf("           context %s tokens, one request at most %s\n",
            cli_text_count(info->context_tokens, a), cli_text_count(info->request_tokens_max, b));
-    text_duration(s->uptime_ns, a);
-    text_duration(s->load_ns, b);
+    cli_text_duration(s->uptime_ns, a);
+    cli_text_duration(s->load_ns, b);
     printf("Engine     %s, kernels %s, up for %s, model loaded in %s\n", s->engine, s->kernels, a,
            b);
-    show_memory(s);
+    putchar('\n');
+    cli_show_memory(stdout, s);
 
     printf("\nThreads\n");
     for (uint32_t i = 0; i < s->thread_count; i++) {
@@ -91,9 +93,9 @@ static void show(const struct tessera_status *s, const struct tessera_info *info
            cli_text_count(s->steps, b));
     for (uint32_t i = 0; i < s->request_count; i++) {
         const struct tessera_status_request *r = &s->requests[i];
-        text_duration(r->age_ns, a);
+        cli_text_duration(r->age_ns, a);
         printf("           user %" PRIu64 "  %-18s %u prompt tokens, %u of %u tokens, for %s\n",
-               r->tenant, state_name(r->state), r->prompt_tokens, r->completion_tokens,
+               r->tenant, cli_request_state(r->state), r->prompt_tokens, r->completion_tokens,
                r->tokens_max, a);
     }
 }
@@ -153,7 +155,7 @@ static void write_object(const struct tessera_status *s, const struct tessera_in
         const struct tessera_status_request *r = &s->requests[i];
         printf("%s{\"id\":%" PRIu64 ",\"tenant\":%" PRIu64 ",\"age_seconds\":%.3f,\"state\":\"%s\","
                "\"prompt_tokens\":%u,\"completion_tokens\":%u,\"tokens_max\":%u}",
-               i ? "," : "", r->id, r->tenant, (double)r->age_ns / 1e9, state_name(r->state),
+               i ? "," : "", r->id, r->tenant, (double)r->age_ns / 1e9, cli_request_state(r->state),
                r->prompt_tokens, r->completion_tokens, r->tokens_max);
     }
     printf("]}\n");

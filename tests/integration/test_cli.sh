@@ -19,7 +19,7 @@ want 2 "$tessera" sing
 says err "no command 'sing'"
 want 0 "$tessera" --help
 says out "Exit codes"
-for command in generate chat tokenize status bench; do
+for command in generate chat tokenize status top bench; do
     want 0 "$tessera" "$command" --help
     says out "tessera $command"
     says out "--socket"
@@ -30,10 +30,12 @@ want 2 "$tessera" generate --temperature warm hello
 says err "'warm'"
 want 2 "$tessera" generate --raw --system x hello
 want 2 "$tessera" status surplus
+want 2 "$tessera" top surplus
+want 2 "$tessera" top --interval 0
 want 2 "$tessera" bench --streams 0
 
 # Nobody there.
-for command in "generate hello" chat "tokenize hello" status bench; do
+for command in "generate hello" chat "tokenize hello" status "top --once" bench; do
     # shellcheck disable=SC2086
     want 3 "$tessera" $command --socket "$work/nobody.sock"
     says err "nobody.sock"
@@ -123,6 +125,12 @@ says out '"requests_done":'
 if command -v python3 >/dev/null; then
     python3 -m json.tool <"$work/out" >/dev/null || fail "status --json is not JSON"
 fi
+want 0 "$tessera" top "${at[@]}" --once --interval 0.1
+says out "0.0/s answered"
+says out "KV cache   \[\.\.\."
+! grep -q $'\033' "$work/out" || fail "top --once steers a terminal that is none"
+want 124 timeout -s INT 1 "$tessera" top "${at[@]}" --interval 0.1
+[ "$(grep -c "^0.0 tokens/s, .* KV 0 %$" "$work/out")" -ge 2 ] || fail "top in a pipe: $(cat "$work/out")"
 want 0 "$tessera" bench "${at[@]}" --streams 2 --requests 4 --prompt 16 --tokens 8
 says out "tokens/s"
 says out "p99.9"

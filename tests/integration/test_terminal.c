@@ -1,5 +1,5 @@
-/* `tessera chat` as a person sees it: in a terminal, typed at, interrupted, left. The engine holds
- * the small model. */
+/* `tessera chat` and `tessera top` as a person sees them: in a terminal, typed at, interrupted,
+ * left. The engine holds the small model. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -81,7 +81,7 @@ static int stop_engine(void **state)
     return system(command) == 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -1;
 }
 
-/* A chat in its own terminal, and all that it has shown. */
+/* A program in its own terminal, and all that it has shown. */
 struct terminal {
     pid_t pid;
     int fd;
@@ -92,13 +92,8 @@ struct terminal {
 static struct terminal terminal;
 static const char *locale = "C.UTF-8";
 
-static void open_chat(const char *const *more)
+static void open_terminal(const char *const *argv)
 {
-    const char *argv[24] = {tessera_path, "chat", "--socket", socket_path, "--temperature", "0"};
-    size_t n = 6;
-    for (; more && *more; more++) {
-        argv[n++] = *more;
-    }
     memset(&terminal, 0, sizeof terminal);
     terminal.pid = forkpty(&terminal.fd, NULL, NULL, NULL);
     if (terminal.pid == 0) {
@@ -116,6 +111,15 @@ static void open_chat(const char *const *more)
     }
     assert_true(terminal.pid > 0);
     fcntl(terminal.fd, F_SETFL, O_NONBLOCK);
+}
+
+static void open_chat(const char *const *more)
+{
+    const char *argv[24] = {tessera_path, "chat", "--socket", socket_path, "--temperature", "0"};
+    for (size_t n = 6; more && *more; more++) {
+        argv[n++] = *more;
+    }
+    open_terminal(argv);
 }
 
 static void type(const char *keys)
@@ -171,8 +175,8 @@ static void expect(const char *text)
     }
 }
 
-/* Waits for the chat to end by itself: its exit code, or 128 + the signal that ended it. */
-static int close_chat(void)
+/* Waits for the program to end by itself: its exit code, or 128 + the signal that ended it. */
+static int close_terminal(void)
 {
     int status = 0;
     for (int waited_ms = 0; waitpid(terminal.pid, &status, WNOHANG) == 0; waited_ms += 50) {
@@ -206,7 +210,7 @@ static void test_chat_terminal_answers_and_leaves(void **state)
     expect("no command /nonsense");
     expect(PROMPT);
     type_line("\004");
-    assert_int_equal(close_chat(), 0);
+    assert_int_equal(close_terminal(), 0);
 }
 
 static void test_chat_terminal_ctrl_c_stops_the_answer_not_the_program(void **state)
@@ -228,7 +232,7 @@ static void test_chat_terminal_ctrl_c_stops_the_answer_not_the_program(void **st
     expect("^C");
     expect("> ");
     type_line("/exit\r");
-    assert_int_equal(close_chat(), 0);
+    assert_int_equal(close_terminal(), 0);
 }
 
 static void test_chat_terminal_keeps_history_to_oneself(void **state)
@@ -241,7 +245,7 @@ static void test_chat_terminal_keeps_history_to_oneself(void **state)
     expect("tokens/s"); /* the answer is over: an end of file typed into it would be lost */
     expect(PROMPT);
     type_line("\004");
-    assert_int_equal(close_chat(), 0);
+    assert_int_equal(close_terminal(), 0);
 
     char path[128];
     struct stat st;
@@ -257,7 +261,7 @@ static void test_chat_terminal_keeps_history_to_oneself(void **state)
     expect("^C");
     expect("> ");
     type_line("\004");
-    assert_int_equal(close_chat(), 0);
+    assert_int_equal(close_terminal(), 0);
 }
 
 static void test_chat_terminal_takes_every_character_in_any_locale(void **state)
@@ -272,8 +276,42 @@ static void test_chat_terminal_takes_every_character_in_any_locale(void **state)
         expect("no command /größe;");
         expect(PROMPT);
         type_line("\004");
-        assert_int_equal(close_chat(), 0);
+        assert_int_equal(close_terminal(), 0);
     }
+}
+
+static void open_top(void)
+{
+    const char *const argv[] = {tessera_path, "top",  "--socket", socket_path,
+                                "--interval", "0.05", NULL};
+    open_terminal(argv);
+    expect("\033[?1049h");
+    for (int page = 0; page < 3; page++) {
+        expect("shell-5m");
+        expect("0 running");
+        expect("1 clients");
+        expect("KV cache   [....................]   0 %");
+        expect("4 KiB pages");
+        expect("\033[J");
+    }
+}
+
+/* The shell's screen and cursor come back, whatever ends it. */
+static void test_top_terminal_gives_the_screen_back(void **state)
+{
+    (void)state;
+    open_top();
+    type_line("xyzq");
+    assert_int_equal(close_terminal(), 0);
+    expect("\033[?25h\033[?1049l");
+    open_top();
+    type_line("\003");
+    assert_int_equal(close_terminal(), 130);
+    expect("\033[?25h\033[?1049l");
+    open_top();
+    kill(terminal.pid, SIGTERM);
+    assert_int_equal(close_terminal(), 128 + SIGTERM);
+    expect("\033[?25h\033[?1049l");
 }
 
 int main(void)
@@ -288,6 +326,7 @@ int main(void)
         cmocka_unit_test(test_chat_terminal_ctrl_c_stops_the_answer_not_the_program),
         cmocka_unit_test(test_chat_terminal_keeps_history_to_oneself),
         cmocka_unit_test(test_chat_terminal_takes_every_character_in_any_locale),
+        cmocka_unit_test(test_top_terminal_gives_the_screen_back),
     };
     return cmocka_run_group_tests(tests, start_engine, stop_engine);
 }
