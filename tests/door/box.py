@@ -6,6 +6,7 @@ instead, so the same tests can be tried on others.
 
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -59,6 +60,12 @@ class Box:
             with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
                 file.write(keys)
             self.dataplane_options += ["--keys", path]
+        if os.geteuid() == 0:  # the dataplane becomes another user, who must get at all this
+            user = next(entry for name in ("tessera", "nobody") for entry in pwd.getpwall() if entry.pw_name == name)
+            os.chmod(self.work, 0o711)
+            if keys:
+                os.chown(path, user.pw_uid, -1)
+            self.engine_options += ["--allow", f"uid:{user.pw_name},tenants,requests=1024,request-ring=4M,event-ring=16M"]
 
     def __enter__(self):
         try:

@@ -11,6 +11,7 @@ import os
 import random
 import re
 import sys
+import time
 
 from box import TINY, Box
 
@@ -132,6 +133,7 @@ async def one_round(box, models, right, dice):
 
 
 def figures(pid):
+    time.sleep(0.3)  # the last connections are closed a moment after their clients have gone
     with open(f"/proc/{pid}/status") as file:
         kib = int(re.search(r"VmRSS:\s+(\d+)", file.read())[1])
     return {"KiB": kib, "descriptors": len(os.listdir(f"/proc/{pid}/fd"))}
@@ -142,6 +144,7 @@ def main():
     print(f"seed {seed} (CHAOS_SEED repeats it)")
     dice = random.Random(seed)
     with Box(models=(TINY, TINY), engine=["--park-seconds", "2"]) as box:
+        box.wait(lambda: box.get("/v1/models")[1].count('"id"') == 2, "the second engine is not there")
         models = re.findall(r'"id":\s*"([^"]+)"', box.get("/v1/models")[1])
         right = asyncio.run(answer(int(box.url.rsplit(":", 1)[1]), models[1], 40))
         after = []
