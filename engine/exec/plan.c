@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <tsr/memory/cgroup.h>
+
 enum { ROWS_DEFAULT = 512, LOGIT_ROWS_DEFAULT = 64, KV_CONTEXTS = 16, KV_CONTEXT_MAX = 8192 };
 
 static uint32_t allowed_cpus(uint32_t *cpus, uint32_t max)
@@ -22,10 +24,18 @@ static uint32_t allowed_cpus(uint32_t *cpus, uint32_t max)
     return n;
 }
 
+/* One a CPU, but no more than the control group gives time for: a worker more, and in every period
+ * all would stand at a barrier until the next. */
+static uint32_t default_workers(uint32_t allowed)
+{
+    double cpus = tsr_cgroup_cpus("");
+    return cpus >= allowed ? allowed : cpus < 1 ? 1 : (uint32_t)cpus;
+}
+
 static int choose_workers(struct tsr_exec *exec, struct tsr_err *err)
 {
     uint32_t allowed = allowed_cpus(exec->cpus, TSR_EXEC_WORKERS_MAX);
-    uint32_t n = exec->options.workers ? exec->options.workers : allowed;
+    uint32_t n = exec->options.workers ? exec->options.workers : default_workers(allowed);
     if (n == 0 || n > TSR_EXEC_WORKERS_MAX) {
         return tsr_err_set(err, -EINVAL, "%u worker threads; 1 to %d are possible", n,
                            TSR_EXEC_WORKERS_MAX);

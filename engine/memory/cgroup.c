@@ -1,9 +1,12 @@
 #include <tsr/memory/cgroup.h>
 
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <tsr/memory/sysfs.h>
 
 /* Where a cgroup hierarchy is mounted and which part of it: fields 4 and 5 of a line of mountinfo.
  * controller: of v1; NULL: v2. */
@@ -120,4 +123,37 @@ void tsr_cgroup_each(const char *root, const char *controller,
 {
     walk(root, controller, level, ctx);
     walk(root, NULL, level, ctx);
+}
+
+double tsr_cgroup_cpus_at(const char *root, const char *folder, bool v2)
+{
+    char line[64] = "";
+    long long quota = -1, period = 0;
+    if (v2) {
+        tsr_sysfs_line(root, line, sizeof line, "%s/cpu.max", folder);
+        sscanf(line, "%lld %lld", &quota, &period); /* "max 100000": nothing is taken */
+    } else if (tsr_sysfs_line(root, line, sizeof line, "%s/cpu.cfs_period_us", folder)) {
+        sscanf(line, "%lld", &period);
+        tsr_sysfs_line(root, line, sizeof line, "%s/cpu.cfs_quota_us", folder);
+        sscanf(line, "%lld", &quota);
+    }
+    return quota > 0 && period > 0 ? (double)quota / (double)period : INFINITY;
+}
+
+struct least_cpus {
+    const char *root;
+    double cpus;
+};
+
+static void take_level(void *ctx, const char *folder, bool v2)
+{
+    struct least_cpus *least = ctx;
+    least->cpus = fmin(least->cpus, tsr_cgroup_cpus_at(least->root, folder, v2));
+}
+
+double tsr_cgroup_cpus(const char *root)
+{
+    struct least_cpus least = {.root = root, .cpus = INFINITY};
+    tsr_cgroup_each(root, "cpu", take_level, &least);
+    return least.cpus;
 }

@@ -53,7 +53,7 @@ void tsr_serve_options_help(FILE *out)
         "  --kv-bytes SIZE         KV cache [a quarter of free memory, at most 16 x context]\n"
         "\n"
         "CPUs\n"
-        "  --threads N             workers [one per CPU]\n"
+        "  --threads N             workers [one per CPU that the control group pays for]\n"
         "  --cpus LIST             their CPUs, e.g. 0-3,8 [of the affinity mask]\n"
         "  --no-pin                let the system move workers\n"
         "  --spin                  appliance: these CPUs are the engine's own, never sleep\n"

@@ -400,21 +400,13 @@ static void check_io_uring(struct tsr_doctor *d)
 static void check_cpu_level(void *ctx, const char *folder, bool v2)
 {
     struct tsr_doctor *d = ctx;
-    char line[64] = "", path[1200];
-    long long quota = -1, period = 0;
-    if (v2) {
-        tsr_sysfs_line(d->root, line, sizeof line, "%s/cpu.max", folder);
-        sscanf(line, "%lld %lld", &quota, &period); /* "max 100000": nothing is taken */
-    } else if (tsr_sysfs_line(d->root, line, sizeof line, "%s/cpu.cfs_period_us", folder)) {
-        sscanf(line, "%lld", &period);
-        tsr_sysfs_line(d->root, line, sizeof line, "%s/cpu.cfs_quota_us", folder);
-        sscanf(line, "%lld", &quota);
-    }
-    if (quota > 0 && period > 0 && (double)quota < (double)d->topology.n_cpus * (double)period) {
+    char path[1200];
+    double cpus = tsr_cgroup_cpus_at(d->root, folder, v2);
+    if (cpus < d->topology.n_cpus) {
         say(d, "cpu-limit", TSR_FINDING_MEND,
             "this control group gets %.2f of %u CPUs: used up, all workers stand still until the "
             "next period",
-            (double)quota / (double)period, d->topology.n_cpus);
+            cpus, d->topology.n_cpus);
         snprintf(path, sizeof path, "%s/%s", folder, v2 ? "cpu.max" : "cpu.cfs_quota_us");
         mend_write(d, v2 ? "max" : "-1", path);
     }

@@ -29,7 +29,8 @@ enum tsr_weights {
 };
 
 struct tsr_exec_options {
-    uint32_t workers;     /* 0: one per CPU in `cpus`, or in the affinity mask */
+    uint32_t workers; /* 0: one per CPU in `cpus`, or in the affinity mask; of the latter no more
+                         than the control group gives time for */
     const uint32_t *cpus; /* [workers] CPU of each worker, or NULL: the affinity mask's, in order */
     bool pin;             /* pin workers (and the calling thread, as worker 0) */
     bool spin;         /* appliance mode: never sleep; else spin for a bounded time, then futex */
