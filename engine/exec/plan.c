@@ -157,6 +157,10 @@ int tsr_exec_make_plan(struct tsr_exec *exec, const struct tsr_model *model,
         }
     }
     p->kv_bytes = p->kv_bytes / page * page;
+    const struct tsr_memory_need arenas[] = {{p->weights_bytes, TSR_PAGES_1G},
+                                             {p->buffer_bytes, TSR_PAGES_2M},
+                                             {p->kv_bytes, TSR_PAGES_1G}};
+    p->available_bytes = tsr_memory_available_for(arenas, sizeof arenas / sizeof *arenas);
     p->kv_positions = (uint32_t)(p->kv_bytes / page * TSR_KV_PAGE_POSITIONS);
     p->need_bytes = p->weights_bytes + p->kv_bytes + p->buffer_bytes;
     if (p->need_bytes > p->available_bytes || p->kv_bytes == 0) {

@@ -102,10 +102,26 @@ uint64_t tsr_memory_node_at(const char *root, int node)
     return sum;
 }
 
-uint64_t tsr_memory_available(void)
+uint64_t tsr_memory_huge_for_at(const char *root, const struct tsr_memory_need *needs, uint32_t n)
 {
-    uint64_t bytes = tsr_memory_ordinary_at("");
-    bytes += tsr_memory_huge_at("", TSR_PAGES_1G, -1) + tsr_memory_huge_at("", TSR_PAGES_2M, -1);
+    uint64_t left[] = {[TSR_PAGES_1G] = tsr_memory_huge_at(root, TSR_PAGES_1G, -1),
+                       [TSR_PAGES_2M] = tsr_memory_huge_at(root, TSR_PAGES_2M, -1)};
+    uint64_t held = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        for (enum tsr_pages pages = needs[i].pages_best; pages <= TSR_PAGES_2M; pages++) {
+            uint64_t page = tsr_pages_bytes(pages), bytes = needs[i].bytes;
+            if (bytes >= page / 2 && bytes <= left[pages]) {
+                left[pages] -= (bytes + page - 1) / page * page;
+                held += bytes;
+                break;
+            }
+        }
+    }
+    return held;
+}
+
+static uint64_t within_address_space(uint64_t bytes)
+{
     struct rlimit limit;
     if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
         uint64_t mapped = 0;
@@ -114,4 +130,16 @@ uint64_t tsr_memory_available(void)
         bytes = min_u64(bytes, limit.rlim_cur > mapped ? limit.rlim_cur - mapped : 0);
     }
     return bytes;
+}
+
+uint64_t tsr_memory_available(void)
+{
+    return within_address_space(tsr_memory_ordinary_at("") +
+                                tsr_memory_huge_at("", TSR_PAGES_1G, -1) +
+                                tsr_memory_huge_at("", TSR_PAGES_2M, -1));
+}
+
+uint64_t tsr_memory_available_for(const struct tsr_memory_need *needs, uint32_t n)
+{
+    return within_address_space(tsr_memory_ordinary_at("") + tsr_memory_huge_for_at("", needs, n));
 }

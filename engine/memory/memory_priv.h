@@ -17,6 +17,9 @@ uint64_t tsr_memory_ordinary_at(const char *root);
  * for -1. */
 uint64_t tsr_memory_huge_at(const char *root, enum tsr_pages pages, int node);
 
+/* Bytes of these arenas that free huge pages will hold. */
+uint64_t tsr_memory_huge_for_at(const char *root, const struct tsr_memory_need *needs, uint32_t n);
+
 /* Bytes that node could give: free memory and page cache; UINT64_MAX where the machine does not
  * say. */
 uint64_t tsr_memory_node_at(const char *root, int node);

@@ -100,6 +100,38 @@ static void test_available_counts_huge_pages_that_nobody_was_promised(void **sta
     assert_int_equal(tsr_memory_huge_at(fixture_root, TSR_PAGES_1G, -1), 0);
 }
 
+static void test_available_counts_huge_pages_that_hold_a_whole_arena(void **state)
+{
+    (void)state;
+    const uint64_t mib = 1u << 20;
+    fixture_write("/sys/kernel/mm/hugepages/hugepages-1048576kB/resv_hugepages", "0\n");
+    fixture_write("/sys/kernel/mm/hugepages/hugepages-2048kB/resv_hugepages", "0\n");
+    fixture_write("/sys/kernel/mm/hugepages/hugepages-1048576kB/free_hugepages", "3\n");
+    fixture_write("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "512\n"); /* 1 GiB */
+    static const struct {
+        uint64_t mib[3]; /* on 1G, 2M and 1G at best */
+        uint64_t held;
+    } cases[] = {
+        {{3072, 1024, 0}, 4096},
+        {{3073, 100, 0}, 100}, /* three 1 GiB pages and three quarters are no arena */
+        {{2049, 100, 900},
+         2149 + 900},                 /* the second takes from the 2 MiB pages what the third has */
+        {{2049, 200, 900}, 2249},     /* ... not, now */
+        {{100, 0, 1025}, 100 + 1025}, /* less than half a page does not take one */
+        {{1, 1, 1}, 3},
+        {{4096, 4096, 4096}, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct tsr_memory_need needs[] = {{cases[i].mib[0] * mib, TSR_PAGES_1G},
+                                                {cases[i].mib[1] * mib, TSR_PAGES_2M},
+                                                {cases[i].mib[2] * mib, TSR_PAGES_1G}};
+        uint64_t held = tsr_memory_huge_for_at(fixture_root, needs, 3);
+        if (held != cases[i].held * mib) {
+            fail_msg("case %zu: %llu MiB", i, (unsigned long long)(held / mib));
+        }
+    }
+}
+
 static void test_available_on_a_node_counts_its_page_cache(void **state)
 {
     (void)state;
@@ -121,6 +153,7 @@ int main(void)
         WITH_FIXTURE(test_available_counts_cgroup_v2_at_every_level),
         WITH_FIXTURE(test_available_counts_cgroup_v1),
         WITH_FIXTURE(test_available_counts_huge_pages_that_nobody_was_promised),
+        WITH_FIXTURE(test_available_counts_huge_pages_that_hold_a_whole_arena),
         WITH_FIXTURE(test_available_on_a_node_counts_its_page_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

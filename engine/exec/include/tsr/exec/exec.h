@@ -47,7 +47,7 @@ struct tsr_exec_options {
 struct tsr_exec_plan {
     uint64_t weights_bytes, kv_bytes, buffer_bytes;
     uint64_t need_bytes;      /* the sum */
-    uint64_t available_bytes; /* tsr_memory_available() at that moment */
+    uint64_t available_bytes; /* for these arenas at that moment: tsr_memory_available_for() */
     uint32_t kv_positions;    /* positions that the pool holds */
     uint32_t workers;
     uint32_t context;

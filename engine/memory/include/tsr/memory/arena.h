@@ -51,4 +51,13 @@ size_t tsr_pages_bytes(enum tsr_pages pages);
  * has the last word. */
 uint64_t tsr_memory_available(void);
 
+/* The same for arenas that are about to be made, in this order: of the free huge pages only those
+ * are added that hold a whole arena, as tsr_arena_create() takes them. So the arenas fit where
+ * their sum is not more. */
+struct tsr_memory_need {
+    uint64_t bytes;
+    enum tsr_pages pages_best;
+};
+uint64_t tsr_memory_available_for(const struct tsr_memory_need *needs, uint32_t n);
+
 #endif
