@@ -154,6 +154,7 @@ struct api_style {
     void (*end)(struct tsr_api_exchange *x);
     /* a stream breaks off: its last words. NULL: the error object as `data:` */
     void (*fail)(struct tsr_api_exchange *x, const struct api_problem *problem);
+    bool gathers; /* also in streams: its memory is counted token by token */
 };
 
 /* ---- Exchanges ---- */
@@ -183,6 +184,16 @@ struct api_wants {
     enum tsr_split_calls family;
     size_t begun_off; /* tool_choice: how the answer begins, in `extra` */
     size_t begun_bytes;
+};
+
+/* /v1/responses: an answer is a list of items. */
+enum api_item_kind { API_ITEM_NONE, API_ITEM_REASONING, API_ITEM_MESSAGE, API_ITEM_CALL };
+
+struct api_item {
+    enum api_item_kind kind;
+    uint32_t index;
+    char id[API_ID_MAX];
+    char call_id[API_ID_MAX];
 };
 
 struct tsr_api_exchange {
@@ -227,9 +238,9 @@ struct tsr_api_exchange {
     struct api_usage usage; /* of all asks that have ended */
     uint64_t token_ns;      /* of the token that is being told */
     struct tsr_out extra;   /* a style's own */
-    uint32_t sequence;      /* /v1/responses: events so far */
-    uint32_t outputs;       /* /v1/responses: items so far */
-    uint32_t item;          /* /v1/responses: enum of what is open */
+    struct tsr_out echo;    /* /v1/responses: what its answer says of the request */
+    struct api_item item;   /* ... the one that is open */
+    uint32_t sequence;      /* ... its events so far */
 };
 
 /* ---- The whole ---- */
@@ -303,6 +314,9 @@ void api_refuse(struct tsr_api_exchange *x, const struct api_problem *problem);
 
 /* Refuses where nothing was said yet, breaks a stream off where it has begun. */
 void api_fail(struct tsr_api_exchange *x, const struct api_problem *problem);
+
+/* Room for a whole answer, empty: growing, one for all, kept up to a size. */
+struct tsr_out *api_whole(struct tsr_api *api);
 
 /* Counts the memory that it holds now; false, with a problem: there is too much of it. */
 bool api_account(struct tsr_api_exchange *x, struct api_problem *problem);

@@ -287,7 +287,7 @@ static void take_token(struct api_ask *ask, const struct api_token *token)
     struct api_problem problem = {0};
     if (ask->over) {
         api_ask_finish(ask);
-    } else if (!x->wants.stream && !api_account(x, &problem)) {
+    } else if ((!x->wants.stream || style->gathers) && !api_account(x, &problem)) {
         end_badly(ask, &problem);
     } else {
         grant(ask);

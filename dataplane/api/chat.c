@@ -360,12 +360,9 @@ void api_chat(struct tsr_api_exchange *x)
     if (!problem.status) {
         size_t off = api_chat_payload_begin(x);
         api_messages_write(x, &fields, &x->payload);
-        api_tools_read(x, &fields, &x->payload);
+        api_tools_read(x, &fields, false, &x->payload);
         api_template_write(&fields, &x->payload);
         api_chat_payload_end(x, off);
-        if (x->wants.reads_special) {
-            api_submit_of(x)->flags |= TSR_SUBMIT_SHOW_SPECIAL;
-        }
         struct api_input input;
         if (api_payload_end(x, off, &input, &problem)) {
             api_choices_add(x, &input, &problem);

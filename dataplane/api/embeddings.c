@@ -78,8 +78,7 @@ static void write_values(const struct tsr_api_exchange *x, const float *values, 
 
 static void end(struct tsr_api_exchange *x)
 {
-    struct tsr_out *out = &x->api->whole;
-    tsr_out_clear(out);
+    struct tsr_out *out = api_whole(x->api);
     tsr_out_text(out, "{\"object\":\"list\",\"data\":[");
     for (uint32_t i = 0; i < x->n_inputs; i++) {
         tsr_out_format(out, "%s{\"object\":\"embedding\",\"index\":%u,\"embedding\":", i ? "," : "",

@@ -33,6 +33,7 @@ struct tsr_api_exchange *api_exchange_take(struct tsr_api *api, const struct tsr
     tsr_out_init_growing(&x->payload, API_ANSWER_BYTES_MAX);
     tsr_out_init_growing(&x->extra, API_ANSWER_BYTES_MAX);
     tsr_out_init_growing(&x->inputs, API_ANSWER_BYTES_MAX);
+    tsr_out_init_growing(&x->echo, API_ANSWER_BYTES_MAX);
     return x;
 }
 
@@ -40,8 +41,8 @@ struct tsr_api_exchange *api_exchange_take(struct tsr_api *api, const struct tsr
 
 static size_t held(const struct tsr_api_exchange *x)
 {
-    size_t bytes =
-        x->submit.capacity + x->payload.capacity + x->extra.capacity + x->inputs.capacity;
+    size_t bytes = x->submit.capacity + x->payload.capacity + x->extra.capacity +
+                   x->inputs.capacity + x->echo.capacity;
     for (const struct api_ask *ask = x->asks; ask; ask = ask->next) {
         for (int i = 0; i < API_OUTS; i++) {
             bytes += ask->outs[i].capacity;
@@ -106,11 +107,22 @@ static void release(struct tsr_api_exchange *x)
     tsr_out_fini(&x->payload);
     tsr_out_fini(&x->extra);
     tsr_out_fini(&x->inputs);
+    tsr_out_fini(&x->echo);
     api->bodies_bytes -= x->memory_bytes;
     x->in_use = false;
     x->next = api->free_exchanges;
     api->free_exchanges = x;
     api->open--;
+}
+
+struct tsr_out *api_whole(struct tsr_api *api)
+{
+    if (api->whole.capacity > WHOLE_KEPT_BYTES) {
+        tsr_out_fini(&api->whole);
+        tsr_out_init_growing(&api->whole, API_ANSWER_BYTES_MAX);
+    }
+    tsr_out_clear(&api->whole);
+    return &api->whole;
 }
 
 /* ---- Saying ---- */

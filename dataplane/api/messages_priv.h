@@ -36,14 +36,10 @@ bool api_chat_possible(const struct tsr_api_exchange *x, struct api_problem *pro
 
 /* ---- tools.c ---- */
 
-/* tools, tool_choice, parallel_tool_calls of a chat: as further members of the payload's object;
- * what the answer may hold goes into x->wants. */
-void api_tools_read(struct tsr_api_exchange *x, const struct api_fields *fields,
+/* tools, tool_choice, parallel_tool_calls: as further members of the payload's object; what the
+ * answer may hold goes into x->wants. flat: a tool's name is in the tool itself, as responses have
+ * it, not in its `function`. */
+void api_tools_read(struct tsr_api_exchange *x, const struct api_fields *fields, bool flat,
                     struct tsr_out *out);
-
-/* Notes that the answer may hold calls, forced: that it begins with one (of that name; NULL: of
- * any). Refuses what the model cannot. */
-void api_tools_want(struct tsr_api_exchange *x, bool forced, const char *name, size_t size,
-                    struct tsr_out *out, struct api_problem *problem);
 
 #endif

@@ -308,7 +308,7 @@ static void write_door(const struct tsr_api *api, struct tsr_out *out)
 static void answer(struct tsr_api_exchange *x)
 {
     struct tsr_api *api = x->api;
-    struct tsr_out *out = &api->whole;
+    struct tsr_out *out = api_whole(api);
     struct engine_figures figures[TSR_API_ENGINES_MAX];
     uint32_t n = 0;
     for (uint32_t i = 0; i < api->options.n_engines; i++) {
@@ -316,7 +316,6 @@ static void answer(struct tsr_api_exchange *x)
             read_status(&api->engines[i], &figures[n++]);
         }
     }
-    tsr_out_clear(out);
     write_families("tessera:", false, figures, n, out);
     if (api->options.vllm_names) {
         write_families("vllm:", true, figures, n, out);

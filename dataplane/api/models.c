@@ -155,8 +155,7 @@ void api_models_list(struct tsr_api_exchange *x, const char *rest, size_t size)
     (void)rest;
     (void)size;
     struct tsr_api *api = x->api;
-    struct tsr_out *out = &api->whole;
-    tsr_out_clear(out);
+    struct tsr_out *out = api_whole(api);
     tsr_out_text(out, "{\"object\":\"list\",\"data\":[");
     bool first = true;
     for (uint32_t i = 0; i < api->options.n_engines; i++) {
@@ -179,9 +178,9 @@ void api_models_one(struct tsr_api_exchange *x, const char *name, size_t size)
         const struct api_engine *engine = &api->engines[i];
         if (engine->known && strlen(engine->name) == size &&
             memcmp(engine->name, name, size) == 0) {
-            tsr_out_clear(&api->whole);
-            write_model(engine, &api->whole);
-            api_answer_json(x, &api->whole);
+            struct tsr_out *out = api_whole(api);
+            write_model(engine, out);
+            api_answer_json(x, out);
             return;
         }
     }

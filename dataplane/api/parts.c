@@ -61,8 +61,7 @@ size_t api_text_piece(const char *text, size_t size)
 
 struct tsr_out *api_object_begin(struct tsr_api_exchange *x, const char *object)
 {
-    struct tsr_out *out = &x->api->whole;
-    tsr_out_clear(out);
+    struct tsr_out *out = api_whole(x->api);
     write_head(x, object, out);
     return out;
 }

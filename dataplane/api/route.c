@@ -17,6 +17,7 @@ static const struct api_route routes[] = {
     {"/v1/models", .get = api_models_list, .allow = GETS},
     {"/v1/models/", .is_prefix = true, .get = api_models_one, .allow = GETS},
     {"/v1/chat/completions", .post = api_chat, .allow = POSTS},
+    {"/v1/responses", .post = api_responses, .allow = POSTS},
     {"/v1/completions", .post = api_completions, .allow = POSTS},
     {"/v1/embeddings", .post = api_embeddings, .allow = POSTS},
     {"/tokenize", .post = api_tokenize, .allow = POSTS},

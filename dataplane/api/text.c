@@ -43,9 +43,8 @@ static bool take_tokens(struct api_ask *ask, const void *record, const struct ts
 
 static void tokens_end(struct tsr_api_exchange *x)
 {
-    struct tsr_out *out = &x->api->whole;
+    struct tsr_out *out = api_whole(x->api);
     struct api_ask *ask = x->asks;
-    tsr_out_clear(out);
     tsr_out_format(out, "{\"count\":%u,\"max_model_len\":%u,\"tokens\":[", ask->pieces,
                    x->engine->hello.context_tokens);
     tsr_out_bytes(out, ask->outs[IDS].bytes, ask->outs[IDS].size);
@@ -72,8 +71,7 @@ static bool take_text(struct api_ask *ask, const void *record, const struct tsr_
 
 static void answer_text(struct tsr_api_exchange *x, const struct tsr_out *text)
 {
-    struct tsr_out *out = &x->api->whole;
-    tsr_out_clear(out);
+    struct tsr_out *out = api_whole(x->api);
     tsr_out_text(out, "{\"prompt\":");
     api_piece_write(text, out);
     if (x->wants.echo) { /* llama.cpp's name for a detokenized text */
@@ -125,7 +123,7 @@ static void chat_payload(struct tsr_api_exchange *x, const struct api_fields *fi
     api_submit_of(x)->flags |= api_turn_flag(fields);
     size_t off = api_chat_payload_begin(x);
     api_messages_write(x, fields, &x->payload);
-    api_tools_read(x, fields, &x->payload);
+    api_tools_read(x, fields, false, &x->payload);
     api_template_write(fields, &x->payload);
     api_chat_payload_end(x, off);
     api_payload_end(x, off, input, fields->problem);
