@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # deploy/systemd: systemd finds nothing wrong with the units and little exposed, users and folders come to be, and the
-# units' system call filter lets pass all that the engine does.
+# units' system call filters let pass all that the daemons do.
 set -uo pipefail
 . "$(dirname "$0")/engine.sh"
 command -v systemd-analyze >/dev/null || skip "systemd is not installed"
 units=$TESSERA_BUILD/deploy/systemd
 engine_unit=$units/tessera-engine.service
 dataplane_unit=$units/tessera-dataplane.service
+dataplane=$TESSERA_BUILD/dataplane/uring/tessera-dataplane
 export SYSTEMD_PAGER=cat
 
 # As installed, but with the programs as built; one that is not built is stood in for.
@@ -78,34 +79,71 @@ allowed() {
     printf '%s\n' "${!calls[@]}"
     expand @default
 }
-allowed "$engine_unit" | sort -u >"$work/allowed"
-for call in mount ptrace bpf init_module kexec_load swapon reboot setuid; do
-    ! grep -qx "$call" "$work/allowed" || fail "the engine's unit allows $call"
-done
-command -v strace >/dev/null || skip "strace is not installed: what the engine calls was not held against its unit"
-[ -z "${TESSERA_SANITIZE:-}" ] || skip "built with sanitizers: what the engine calls was not held against its unit"
+command -v strace >/dev/null || skip "strace is not installed: what the daemons call was not held against their units"
+[ -z "${TESSERA_SANITIZE:-}" ] || skip "built with sanitizers: what the daemons call was not held against their units"
 as=()
 [ "$(id -u)" != 0 ] || as=(setpriv --reuid 65534 --regid 65534 --clear-groups)
 mkdir -m 777 "$work/run" && chmod 755 "$work"
-strace -f -qq -o "$work/trace" "${as[@]}" "$engine" --config /dev/null --model "$model" --socket "$socket" --kv-bytes 64M --user 65534 \
-    >"$work/engine.out" 2>"$work/engine.err" &
-tracer=$!
-waited=0
-until grep -q '^ready' "$work/engine.out"; do
-    kill -0 "$tracer" 2>/dev/null || {
-        grep -q 'ptrace' "$work/engine.err" && skip "nothing can be traced here: $(head -n 1 "$work/engine.err")"
-        fail "the engine did not start under strace"
-    }
-    [ $((waited++)) -lt 1200 ] || fail "the engine was not ready within two minutes"
-    sleep 0.1
-done
-engine_pid=$(awk 'NR == 1 { print $1 }' "$work/trace")
+
+# trace NAME PROGRAM ARGUMENTS...: runs it as an unprivileged user under strace; returns when it is ready
+declare -A tracers daemons
+trace() {
+    local name=$1 waited=0
+    shift
+    strace -f -qq -o "$work/$name.trace" "${as[@]}" "$@" >"$work/$name.out" 2>"$work/$name.err" &
+    tracers[$name]=$!
+    until grep -qs '^ready' "$work/$name.out"; do
+        kill -0 "${tracers[$name]}" 2>/dev/null || {
+            grep -q 'ptrace' "$work/$name.err" && skip "nothing can be traced here: $(head -n 1 "$work/$name.err")"
+            fail "the $name did not start under strace: $(cat "$work/$name.err")"
+        }
+        [ $((waited++)) -lt 1200 ] || fail "the $name was not ready within two minutes"
+        sleep 0.1
+    done
+    daemons[$name]=$(awk 'NR == 1 { print $1 }' "$work/$name.trace")
+}
+end_traced() {
+    for name in "${!daemons[@]}"; do kill -KILL "${daemons[$name]}" 2>/dev/null; done
+    clean_up
+}
+trap end_traced EXIT
+
+# hold NAME UNIT FEWEST: ends it, and holds what it called against the unit
+hold() {
+    local name=$1 call refused
+    kill -TERM "${daemons[$name]}"
+    wait "${tracers[$name]}" || fail "the $name did not end well under strace"
+    unset "daemons[$name]"
+    allowed "$2" | sort -u >"$work/allowed"
+    for call in mount ptrace bpf init_module kexec_load swapon reboot setuid; do
+        ! grep -qx "$call" "$work/allowed" || fail "the $name's unit allows $call"
+    done
+    sed -n "/execve.*tessera-$name/,\$s/^[0-9]* *\\([a-z0-9_]*\\)(.*/\\1/p" "$work/$name.trace" | sort -u >"$work/called"
+    [ "$(wc -l <"$work/called")" -gt 30 ] || fail "strace saw only: $(cat "$work/called")"
+    refused=$(comm -23 "$work/called" "$work/allowed" | tr '\n' ' ')
+    [ -z "$refused" ] || fail "the $name's unit refuses what it calls: $refused"
+    echo "$(wc -l <"$work/called") system calls of the $name, all of them allowed by its unit"
+}
+
+trace engine "$engine" --config /dev/null --model "$model" --socket "$socket" --kv-bytes 64M --user 65534 --quiet
 "$tessera" generate --socket "$socket" --tokens 4 "list files" >/dev/null || fail "no answer under strace"
-kill -TERM "$engine_pid"
-wait "$tracer" || fail "the engine did not end well under strace"
-engine_pid=
-sed -n '/tessera-engine/,$s/^[0-9]* *\([a-z0-9_]*\)(.*/\1/p' "$work/trace" | sort -u >"$work/called"
-[ "$(wc -l <"$work/called")" -gt 30 ] || fail "strace saw only: $(cat "$work/called")"
-refused=$(comm -23 "$work/called" "$work/allowed" | tr '\n' ' ')
-[ -z "$refused" ] || fail "the engine's unit refuses what it calls: $refused"
-echo "$(wc -l <"$work/called") system calls of the engine, all of them allowed by its unit"
+
+# The dataplane, with an answer through both.
+if [ -x "$dataplane" ]; then
+    "$dataplane" --config "$TESSERA_SOURCE/deploy/systemd/dataplane.conf" --check || fail "dataplane.conf is refused"
+    trace dataplane "$dataplane" --config /dev/null --listen 127.0.0.1:0 --engine "$socket" --user 65534 --quiet
+    port=$(sed -n 's|^http://127.0.0.1:||p' "$work/dataplane.out")
+    for _ in {1..300}; do
+        exec 4<>"/dev/tcp/127.0.0.1/$port" || fail "nothing listens at $port"
+        body='{"model": "shell-5m", "max_tokens": 4, "messages": [{"role": "user", "content": "list files"}]}'
+        printf 'POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s' \
+            ${#body} "$body" >&4
+        timeout 20 cat <&4 >"$work/answer"
+        exec 4>&-
+        ! grep -q '^HTTP/1.1 200' "$work/answer" || break
+        sleep 0.1 # until it has reached the engine
+    done
+    grep -q '^HTTP/1.1 200' "$work/answer" || fail "no answer by the dataplane under strace: $(cat "$work/answer")"
+    hold dataplane "$dataplane_unit"
+fi
+hold engine "$engine_unit"
