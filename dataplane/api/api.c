@@ -8,6 +8,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <tsr/shm/log.h>
+
 enum { BEHIND_MS = 1, BUFFER_ALIGN = 64 };
 
 /* ---- Making ---- */
@@ -165,6 +167,9 @@ int tsr_api_create(struct tsr_api **out, const struct tsr_api_options *options, 
         api->inner = make_reader(api, err);
         rc = api->inner ? 0 : -ENOMEM;
     }
+    if (rc == 0 && api->options.keys_path) {
+        rc = tsr_keys_open(&api->keys, api->options.keys_path, err);
+    }
     if (rc == 0 && getrandom(api->random, sizeof api->random, 0) != sizeof api->random) {
         api->random[0] = (uint64_t)getpid();
     }
@@ -200,6 +205,7 @@ void tsr_api_destroy(struct tsr_api *api)
     if (api->inner) {
         tsr_json_destroy(api->inner);
     }
+    tsr_keys_close(api->keys);
     if (api->wake_fd >= 0) {
         close(api->wake_fd);
     }
@@ -215,9 +221,19 @@ void tsr_api_destroy(struct tsr_api *api)
 
 int tsr_api_reload(struct tsr_api *api, struct tsr_err *err)
 {
-    (void)api;
-    (void)err;
-    return 0;
+    return api->keys ? tsr_keys_reload(api->keys, err) : 0;
+}
+
+/* The file may change while it runs. */
+static void poll_keys(struct tsr_api *api)
+{
+    struct tsr_err err = {0};
+    int rc = api->keys ? tsr_keys_poll(api->keys, api->now_ns, &err) : 0;
+    if (rc < 0) {
+        tsr_log(TSR_LOG_ERROR, "%s: the keys read before stay", err.text);
+    } else if (rc > 0) {
+        tsr_log(TSR_LOG_INFO, "%s: read again", api->options.keys_path);
+    }
 }
 
 void tsr_api_drain(struct tsr_api *api)
@@ -455,6 +471,7 @@ uint32_t tsr_api_step(struct tsr_api *api, uint64_t now_ns)
     if (api->waiting) {
         api_metrics_step(api);
     }
+    poll_keys(api);
     return n;
 }
 

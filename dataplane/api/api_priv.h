@@ -11,6 +11,7 @@
 #include <tsr/api/api.h>
 #include <tsr/api/figures.h>
 #include <tsr/api/json.h>
+#include <tsr/api/keys.h>
 #include <tsr/api/out.h>
 #include <tsr/api/split.h>
 #include <tsr/shm/link.h>
@@ -219,6 +220,7 @@ struct tsr_api_exchange {
     uint8_t priority_max; /* by its key */
     uint32_t deadline_ms; /* by header; 0: none */
     uint64_t tenant;
+    struct tsr_key *key; /* admitted; NULL: none, or nothing that counts */
 
     /* what goes to the engine: options once, then the payloads of the asks */
     struct api_engine *engine;
@@ -246,7 +248,6 @@ struct tsr_api_exchange {
 /* ---- The whole ---- */
 
 struct api_connector;
-struct tsr_keys;
 
 enum { API_ROUTES_MAX = 24, API_STATUSES_MAX = 24 };
 

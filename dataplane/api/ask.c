@@ -54,8 +54,24 @@ static void set_free(struct tsr_api *api, struct api_ask *ask)
     api->free_asks = ask;
 }
 
+/* What the engine did for it counts against the key's rate; choices of one prompt have it in
+ * common. */
+static void charge(const struct api_ask *ask)
+{
+    const struct tsr_api_exchange *x = ask->exchange;
+    if (x->key && ask->accepted_ns) {
+        bool first = ask->index % x->wants.choices == 0;
+        tsr_keys_charge(
+            x->key, (uint64_t)ask->usage.completion_tokens + (first ? ask->usage.prompt_tokens : 0),
+            x->api->now_ns);
+    }
+}
+
 void api_ask_release(struct api_ask *ask)
 {
+    if (!ask->ended) {
+        charge(ask);
+    }
     struct tsr_api *api = ask->exchange->api;
     if (ask->sending || ask->id) {
         api_engine_leave(ask->exchange->engine, ask);
@@ -140,6 +156,7 @@ static void end_well(struct api_ask *ask)
     struct tsr_api_exchange *x = ask->exchange;
     ask->ended = true;
     observe(ask, ask->finish == API_FINISH_LENGTH ? API_DONE_LENGTH : API_DONE_STOP);
+    charge(ask);
     add_usage(x, ask);
     x->asks_live--;
     if (x->style->ask_end) {
@@ -153,6 +170,7 @@ static void end_well(struct api_ask *ask)
 static void end_badly(struct api_ask *ask, const struct api_problem *problem)
 {
     ask->ended = true;
+    charge(ask);
     observe(ask, problem->status == 408 ? API_DONE_ABORT : API_DONE_ERROR);
     api_fail(ask->exchange, problem);
 }

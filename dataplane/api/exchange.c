@@ -102,6 +102,9 @@ static void release(struct tsr_api_exchange *x)
             break;
         }
     }
+    if (x->key) {
+        tsr_keys_release(x->key);
+    }
     api_read_end(x);
     tsr_out_fini(&x->submit);
     tsr_out_fini(&x->payload);

@@ -136,6 +136,54 @@ static void read_uint(const struct tsr_api_request *request, const char *name, u
     *out = value;
 }
 
+/* ---- Keys ---- */
+
+static struct tsr_api_text secret_of(const struct tsr_api_request *request)
+{
+    static const char scheme[] = "Bearer ";
+    struct tsr_api_text text = api_header(request, "authorization");
+    if (text.size >= sizeof scheme - 1 && strncasecmp(text.bytes, scheme, sizeof scheme - 1) == 0) {
+        text.bytes += sizeof scheme - 1;
+        text.size -= sizeof scheme - 1;
+        return text;
+    }
+    text = api_header(request, "api-key");
+    return text.size ? text : api_header(request, "x-api-key");
+}
+
+static void check_key(struct tsr_api_exchange *x, const struct tsr_api_request *request,
+                      enum api_method method, struct api_problem *problem)
+{
+    struct tsr_api *api = x->api;
+    struct tsr_api_text secret = secret_of(request);
+    if (!api->keys || method == API_OPTIONS || (x->route && x->route->is_free) || problem->status) {
+        return;
+    }
+    struct tsr_key *key = tsr_keys_find(api->keys, secret.bytes, secret.size);
+    if (!key) {
+        api_problem_set(problem, 401, "authentication_error",
+                        secret.size ? "invalid_api_key" : "missing_api_key", NULL, "%s",
+                        secret.size ? "this API key is not known here"
+                                    : "an API key is wanted: 'Authorization: Bearer KEY'");
+        return;
+    }
+    const struct tsr_key_rules *rules = tsr_key_rules(key);
+    x->tenant = rules->tenant;
+    x->priority = x->priority_max = rules->priority;
+    struct tsr_err err;
+    uint32_t retry_s = 0;
+    if (method != API_POST) {
+        return;
+    }
+    if (tsr_keys_admit(key, api->now_ns, &retry_s, &err) < 0) {
+        api_problem_set(problem, 429, "rate_limit_error", "rate_limit_exceeded", NULL, "%s",
+                        err.text);
+        problem->retry_s = retry_s ? retry_s : 1;
+        return;
+    }
+    x->key = key;
+}
+
 static void check_body(const struct tsr_api *api, const struct tsr_api_request *request,
                        struct api_problem *problem)
 {
@@ -188,14 +236,15 @@ static void check_names(struct tsr_api_exchange *x, const struct tsr_api_request
 bool api_guard(struct tsr_api_exchange *x, const struct tsr_api_request *request,
                enum api_method method, struct api_problem *problem)
 {
-    uint64_t priority = x->priority, deadline_ms = 0;
     check_names(x, request, problem);
+    check_key(x, request, method, problem);
+    uint64_t priority = x->priority, deadline_ms = 0;
     if (method == API_POST) {
         check_body(x->api, request, problem);
     }
     read_uint(request, "x-tessera-priority", 255, &priority, problem);
     read_uint(request, "x-tessera-deadline-ms", UINT32_MAX, &deadline_ms, problem);
-    x->priority = (uint8_t)priority;
+    x->priority = (uint8_t)(priority < x->priority_max ? priority : x->priority_max);
     x->deadline_ms = (uint32_t)deadline_ms;
     return problem->status == 0;
 }

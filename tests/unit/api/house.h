@@ -18,6 +18,7 @@
 
 #include <tsr/api/api.h>
 #include <tsr/api/figures.h>
+#include <tsr/api/keys.h>
 #include <tsr/shm/bell.h>
 #include <tsr/shm/door.h>
 #include <tsr/shm/log.h>
