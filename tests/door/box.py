@@ -19,6 +19,7 @@ import urllib.request
 SOURCE = os.environ.get("TESSERA_SOURCE", os.path.join(os.path.dirname(__file__), "..", ".."))
 BUILD = os.environ.get("TESSERA_BUILD", os.path.join(SOURCE, "build", "release"))
 TINY = os.path.join(SOURCE, "tests", "vectors", "shell-5m")
+USER = os.getuid() or "nobody"  # as whom the dataplane runs
 USUAL = os.path.join(SOURCE, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
 
 # Tools as Hermes and Qwen write them, for models that bring no such template.
@@ -52,6 +53,9 @@ class Box:
 
     def __init__(self, models=(TINY,), dataplane=(), engine=(), keys=None):
         self.work = tempfile.mkdtemp(prefix="tessera-test-")
+        os.chmod(self.work, 0o755)  # started as root, the programs become others
+        for index in range(len(models)):
+            os.mkdir(os.path.dirname(self.socket(index)), 0o755)
         self.models, self.dataplane_options, self.engine_options = models, list(dataplane), list(engine)
         self.engines = [None] * len(models)
         self.door = None
@@ -89,6 +93,7 @@ class Box:
 
     def start_engine(self, index=0):
         options = ["--model", self.models[index], "--socket", self.socket(index), "--kv-bytes", "64M", "--quiet"]
+        options += ["--allow", f"uid:{USER},requests=1100,event-ring={1 << 24},tenants"]
         self.engines[index] = self._start("engine/serve/tessera-engine", options + self.engine_options, r"^ready")
 
     def kill_engine(self, index=0):
@@ -104,15 +109,16 @@ class Box:
         self.wait(lambda: self.get("/ready")[0] == 200, "the dataplane is not ready")
 
     def _start(self, program, options, pattern):
-        errors = open(os.path.join(self.work, os.path.basename(program) + ".err"), "ab")
-        process = subprocess.Popen([os.path.join(BUILD, program), *options], stdout=subprocess.PIPE, stderr=errors, text=True)
+        log = os.path.join(self.work, os.path.basename(program) + ".err")
+        with open(log, "ab") as errors:
+            process = subprocess.Popen([os.path.join(BUILD, program), *options], stdout=subprocess.PIPE, stderr=errors, text=True)
         process.said = ""
         for line in process.stdout:
             process.said += line
             if re.search(pattern, line):
                 return process
         process.wait()
-        with open(errors.name) as file:
+        with open(log) as file:
             raise RuntimeError(f"{program} ended with {process.returncode}: {file.read()[-2000:]}")
 
     @staticmethod
