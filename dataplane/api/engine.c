@@ -6,7 +6,7 @@
 
 #include <tsr/shm/log.h>
 
-enum { EVENTS_A_TURN = 4096, CHECK_MS = 100, STATUS_MS = 1000 };
+enum { EVENTS_A_TURN = 4096, CHECK_MS = 100, STATUS_MS = 100 };
 
 enum { STATUS_SLOT = (1 << API_SLOT_BITS) - 1 };
 

@@ -77,7 +77,7 @@ void api_engine_leave(struct api_engine *engine, struct api_ask *ask);
 
 void api_engine_grant(struct api_engine *engine, struct api_ask *ask, uint32_t credit);
 
-/* Asks for STATUS, unless that was done within a second. */
+/* Asks for STATUS, unless that was done within STATUS_MS. */
 void api_engine_ask_status(struct api_engine *engine, uint64_t now_ns);
 
 /* Takes events. Returns how many. */

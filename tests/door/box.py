@@ -106,7 +106,8 @@ class Box:
             options += ["--engine", self.socket(index)]
         self.door = self._start("dataplane/uring/tessera-dataplane", options + self.dataplane_options, r"^ready")
         self.url = re.search(r"http://[0-9.]+:\d+", self.door.said)[0]
-        self.wait(lambda: self.get("/ready")[0] == 200, "the dataplane is not ready")
+        self.wait(lambda: self.get("/ready")[0] == 200 and self.metric("tessera:engine_up") == len(self.models),
+                  "the dataplane is not ready")
 
     def _start(self, program, options, pattern):
         log = os.path.join(self.work, os.path.basename(program) + ".err")
