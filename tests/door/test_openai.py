@@ -174,7 +174,7 @@ class Completions(unittest.TestCase):
         self.assertTrue(self.ask("show free memory", echo=True).choices[0].text.startswith("show free memory"))
 
     def test_logprobs(self):
-        logprobs = self.ask("show free memory", logprobs=2).choices[0].logprobs
+        logprobs = self.ask("show free memory", logprobs=2, extra_body={"ignore_eos": True}).choices[0].logprobs
         self.assertEqual(8, len(logprobs.tokens))
         self.assertEqual(8, len(logprobs.token_logprobs))
         self.assertEqual(0, logprobs.text_offset[0])
