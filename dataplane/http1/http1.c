@@ -215,13 +215,19 @@ struct tsr_http1_conn *tsr_http1_idlest(const struct tsr_http1 *http1)
     return TAILQ_FIRST(&http1->timed[TSR_HTTP1_IDLE]);
 }
 
+static void fail_all(struct tsr_http1 *http1, enum tsr_http1_timer timer)
+{
+    struct tsr_http1_conn *conn;
+    while ((conn = TAILQ_FIRST(&http1->timed[timer]))) {
+        tsr_http1_fail(conn);
+    }
+}
+
 void tsr_http1_drain(struct tsr_http1 *http1)
 {
     http1->draining = true;
-    struct tsr_http1_conn *conn;
-    while ((conn = tsr_http1_idlest(http1))) {
-        tsr_http1_fail(conn);
-    }
+    fail_all(http1, TSR_HTTP1_IDLE);
+    fail_all(http1, TSR_HTTP1_HEAD);
 }
 
 void tsr_http1_counts(const struct tsr_http1 *http1, struct tsr_http1_counts *counts)

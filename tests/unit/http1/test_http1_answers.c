@@ -367,6 +367,13 @@ static void test_draining(void **state)
     door_close(&door);
 
     door_open(&door, NULL);
+    feed(&door, "GET /wait HTTP/1.1\r\n");
+    tsr_http1_drain(door.http1);
+    door_turn(&door);
+    assert_true(door.closed);
+    door_close(&door);
+
+    door_open(&door, NULL);
     feed(&door, "GET /wait HTTP/1.1\r\n" HOST "\r\n");
     tsr_http1_drain(door.http1);
     fake_answer(fake.waits, 200, "last");

@@ -64,7 +64,8 @@ struct tsr_http1_conn *tsr_http1_ready(struct tsr_http1 *http1);
  * needs room, it may end it: tsr_http1_fail(). */
 struct tsr_http1_conn *tsr_http1_idlest(const struct tsr_http1 *http1);
 
-/* The door is closing: idle connections want to be closed, others after their answer. */
+/* The door is closing: connections without a request, or with half a head, want to be closed,
+ * others after their answer. */
 void tsr_http1_drain(struct tsr_http1 *http1);
 
 /* ---- One connection ---- */
