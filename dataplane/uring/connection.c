@@ -410,11 +410,6 @@ void tsr_conns_add(struct tsr_conns *conns, int fd, struct tsr_tls *tls)
     struct sockaddr_storage address = {0};
     socklen_t bytes = sizeof address;
     uint32_t peer;
-    if (!conns->free) {
-        conns->figures.refused_full++;
-        close(fd);
-        return;
-    }
     getpeername(fd, (struct sockaddr *)&address, &bytes);
     if (tsr_peers_enter(conns->peers, (const struct sockaddr *)&address, &peer) < 0) {
         conns->figures.refused_address++;

@@ -34,9 +34,40 @@ static void make_room(struct tsr_loop *loop)
     }
 }
 
+static void add(struct tsr_loop *loop, int fd, uint32_t i)
+{
+    tsr_conns_add(loop->conns, fd, loop->o.sockets->at[i].tls ? loop->o.tls : NULL);
+}
+
+static void let_in(struct tsr_loop *loop)
+{
+    while (loop->waiting_first != loop->waiting_end && !tsr_conns_full(loop->conns)) {
+        struct tsr_loop_waiting next = loop->waiting[loop->waiting_first++ % TSR_LOOP_WAITING_MAX];
+        add(loop, next.fd, next.socket);
+    }
+}
+
+static void let_wait(struct tsr_loop *loop, int fd, uint32_t i)
+{
+    if (loop->waiting_end - loop->waiting_first == TSR_LOOP_WAITING_MAX) {
+        loop->figures.refused++;
+        close(fd);
+        return;
+    }
+    loop->waiting[loop->waiting_end++ % TSR_LOOP_WAITING_MAX] = (struct tsr_loop_waiting){fd, i};
+}
+
+static void send_away(struct tsr_loop *loop)
+{
+    while (loop->waiting_first != loop->waiting_end) {
+        close(loop->waiting[loop->waiting_first++ % TSR_LOOP_WAITING_MAX].fd);
+    }
+}
+
 /* Accepts where it may. Where no slot is free, who comes waits in the backlog. */
 static void sync_accepting(struct tsr_loop *loop)
 {
+    let_in(loop);
     bool may = loop->phase == TSR_LOOP_SERVING && !tsr_conns_full(loop->conns) &&
                loop->now_ns >= loop->accept_again_ns;
     for (uint32_t i = 0; i < loop->o.sockets->n; i++) {
@@ -73,7 +104,11 @@ static void on_accepted(struct tsr_loop *loop, uint32_t i, int result, uint32_t 
         loop->accepting[i] = loop->stopping[i] = false;
     }
     if (result >= 0 && loop->phase == TSR_LOOP_SERVING) {
-        tsr_conns_add(loop->conns, result, loop->o.sockets->at[i].tls ? loop->o.tls : NULL);
+        if (tsr_conns_full(loop->conns)) {
+            let_wait(loop, result, i);
+        } else {
+            add(loop, result, i);
+        }
     } else if (result >= 0) {
         close(result);
     } else if (result == -EMFILE || result == -ENFILE || result == -ENOBUFS || result == -ENOMEM) {
@@ -147,6 +182,7 @@ static void begin_end(struct tsr_loop *loop)
         loop->drain_until_ns = loop->now_ns + loop->o.drain_s * second_ns;
         tsr_notify_say(loop->o.notify, "STOPPING=1\nSTATUS=finishing %u answers",
                        tsr_api_open(loop->o.api));
+        send_away(loop);
         tsr_api_drain(loop->o.api);
         tsr_http1_drain(loop->o.http1);
     } else {

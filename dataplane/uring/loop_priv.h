@@ -10,7 +10,7 @@ struct tsr_loop_figures {
     struct tsr_histogram token[2]; /* [1]: the turn began with a wake-up */
     struct tsr_histogram request;
     uint64_t enters;
-    uint64_t accept_pauses, idle_closed;
+    uint64_t accept_pauses, idle_closed, refused;
     uint64_t malformed; /* requests, of HTTP/1.1 */
     uint64_t heads_bytes, answers_bytes;
 };
@@ -22,6 +22,14 @@ struct tsr_loop_engine {
     uint32_t generation;
     bool polling;
 };
+
+/* A connection that was accepted while no slot was free: one accept takes all that wait. */
+struct tsr_loop_waiting {
+    int fd;
+    uint32_t socket; /* that it came by */
+};
+
+enum { TSR_LOOP_WAITING_MAX = 1024 };
 
 enum tsr_loop_phase { TSR_LOOP_SERVING, TSR_LOOP_DRAINING, TSR_LOOP_ENDING };
 
@@ -37,6 +45,8 @@ struct tsr_loop {
     uint64_t drain_until_ns;
 
     bool accepting[TSR_SOCKETS_MAX], stopping[TSR_SOCKETS_MAX];
+    struct tsr_loop_waiting waiting[TSR_LOOP_WAITING_MAX]; /* a queue, [n % MAX] */
+    uint32_t waiting_first, waiting_end;
     uint64_t accept_again_ns; /* after a lack of descriptors; 0: at once */
     uint64_t said_ns;         /* when that was last logged */
     struct tsr_loop_engine engines[TSR_API_FDS_MAX];

@@ -50,11 +50,11 @@ static int find_sockets(struct dataplane *d, struct tsr_err *err)
     return rc < 0 ? rc : tsr_uring_options_check(&d->options, err);
 }
 
-/* A descriptor a connection; a socket, two regions and a bell an engine, and what the process
- * has beside. */
+/* A descriptor a connection, and some for those that wait; a socket, two regions and a bell an
+ * engine; and what the process has beside. */
 static int raise_limits(const struct dataplane *d, struct tsr_err *err)
 {
-    enum { OTHERS = 64, PER_ENGINE = 8 };
+    enum { OTHERS = 256, PER_ENGINE = 8 };
     struct rlimit files;
     rlim_t want = (rlim_t)d->options.http1.conns_max + d->options.sockets.n + OTHERS +
                   (rlim_t)PER_ENGINE * d->options.api.n_engines;

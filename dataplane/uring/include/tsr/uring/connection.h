@@ -57,7 +57,7 @@ struct tsr_conns_figures {
     uint64_t accepted;
     uint64_t received_bytes, sent_bytes;
     uint64_t handshakes, handshakes_failed, handshakes_late;
-    uint64_t refused_full, refused_address;
+    uint64_t refused_address;
     uint64_t no_buffer; /* receives that had to wait for a buffer */
 };
 
@@ -89,7 +89,7 @@ static inline bool tsr_conns_full(const struct tsr_conns *conns)
     return !conns->free;
 }
 
-/* A socket has been accepted: it is theirs. tls: NULL for a plain one. */
+/* A socket has been accepted, and a slot is free: it is theirs. tls: NULL for a plain one. */
 void tsr_conns_add(struct tsr_conns *conns, int fd, struct tsr_tls *tls);
 
 /* A completion from TSR_URING_RECV on. */
