@@ -12,6 +12,8 @@
 
 #include <tsr/daemon/listen.h>
 
+enum { UNSENT_BYTES_MAX = 128 << 10, UNACKNOWLEDGED_MS_MAX = 60000 };
+
 /* ---- Addresses ---- */
 
 /* Fills in what follows from the address. */
@@ -200,9 +202,19 @@ static int bind_and_listen(struct tsr_socket *at)
     return rc;
 }
 
+/* Its connections inherit these. Tokens leave at once. What a slow reader has not been sent yet
+ * waits here, where its request is charged for it, not in megabytes of the kernel's; and what it
+ * has not acknowledged outlives the connection by a minute at most. */
+static void set_tcp(int fd)
+{
+    const int on = 1, unsent_bytes = UNSENT_BYTES_MAX, timeout_ms = UNACKNOWLEDGED_MS_MAX;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent_bytes, sizeof unsent_bytes);
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
+}
+
 int tsr_sockets_open(struct tsr_sockets *sockets, struct tsr_err *err)
 {
-    const int on = 1;
     for (uint32_t i = 0; i < sockets->n; i++) {
         struct tsr_socket *at = &sockets->at[i];
         int rc = at->passed ? 0 : bind_and_listen(at);
@@ -217,8 +229,8 @@ int tsr_sockets_open(struct tsr_sockets *sockets, struct tsr_err *err)
                                : rc == -EACCES   ? "; ports below 1024 are root's, or systemd's"
                                                  : "");
         }
-        if (at->address.ss_family != AF_UNIX) { /* its connections inherit it */
-            setsockopt(at->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        if (at->address.ss_family != AF_UNIX) {
+            set_tcp(at->fd);
         }
     }
     return 0;
