@@ -89,11 +89,6 @@ void tsr_http1_continue(struct tsr_http1_conn *conn)
     put_text(conn, "HTTP/1.1 100 Continue\r\n\r\n");
 }
 
-static bool has_body(const struct tsr_http1_conn *conn, const struct tsr_api_answer *answer)
-{
-    return !conn->is_head && answer->status != 204 && answer->status != 304;
-}
-
 /* May the connection live on after this answer? Only where the next request's beginning is sure:
  * the rest of a body that is still to come must be known, short, and sure to come (who expects 100
  * may leave it out). */
@@ -165,7 +160,7 @@ static void on_head(void *stream, const struct tsr_api_answer *answer)
     conn->answer_left = answer->content_type ? answer->body_bytes : 0;
     conn->keep = may_keep(conn);
     put_head(conn, answer);
-    if (!has_body(conn, answer)) {
+    if (conn->is_head) {
         conn->framing = TSR_HTTP1_BY_NONE;
     }
     tsr_http1_settle(conn);
