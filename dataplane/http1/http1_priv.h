@@ -9,8 +9,7 @@
 #include <sys/queue.h>
 
 enum {
-    TSR_HTTP1_PIPELINED_MAX =
-        64 << 10,                      /* bytes of answers that wait before the next request does */
+    TSR_HTTP1_PIPELINED_MAX = 8 << 10, /* bytes of answers that wait before a request does */
     TSR_HTTP1_DRAINED_MAX = 256 << 10, /* a body after its answer: up to so long it is read and
                                           dropped, and the connection lives on */
 };
