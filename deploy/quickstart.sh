@@ -165,7 +165,7 @@ if [ ! -f "$build/build.ninja" ]; then
 fi
 targets=(tessera tessera-engine tessera-model)
 [ $serve = no ] || targets+=(tessera-dataplane)
-[ $systemd = no ] || targets=(all)
+[ $systemd = no ] || targets+=(clients/c/all) # all that is installed
 log=$(mktemp)
 if ! "${as_user[@]}" cmake --build "$build" --target "${targets[@]}" >"$log" 2>&1; then
     tail -n 30 "$log" >&2
@@ -247,6 +247,8 @@ if [ $systemd = yes ]; then
     step "4. Services"
     [ "$(id -u)" = 0 ] || fail "--systemd takes root"
     [ -d /run/systemd/system ] || fail "systemd does not run here; without --systemd both run as plain processes"
+    marks() { cat /usr/local/sbin/tessera-{engine,dataplane} /usr/local/lib/systemd/system/tessera-* /etc/tessera/*.conf 2>/dev/null | cksum; }
+    before=$(marks)
     cmake --install "$build" --prefix /usr/local >/dev/null || fail "cmake --install failed"
     systemd-sysusers && systemd-tmpfiles --create tessera.conf && systemctl daemon-reload || fail "systemd could not be set up"
     setpriv --reuid tessera --regid tessera --clear-groups test -r "$model" ||
@@ -254,7 +256,9 @@ if [ $systemd = yes ]; then
     quoted=$(printf '%s' "$model" | sed 's/[&|\\]/\\&/g')
     sed -i "0,/^#\{0,1\}model *=.*/s||model = $quoted|" /etc/tessera/engine.conf
     sed -i "0,/^listen *=.*/s||listen = 127.0.0.1:$port|" /etc/tessera/dataplane.conf
-    systemctl enable tessera-engine tessera-dataplane && systemctl restart tessera-engine tessera-dataplane ||
+    verb=start
+    [ "$(marks)" = "$before" ] || verb=restart
+    systemctl --quiet enable tessera-engine tessera-dataplane && systemctl $verb tessera-engine tessera-dataplane ||
         fail "a service did not start; journalctl -u tessera-engine -u tessera-dataplane says why"
     as_user=(env) # who may always ask the engine
     show_url "http://127.0.0.1:$port" /run/tessera/engine.sock
