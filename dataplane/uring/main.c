@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <tsr/api/api.h>
+#include <tsr/api/keys.h>
 #include <tsr/daemon/harden.h>
 #include <tsr/daemon/listen.h>
 #include <tsr/daemon/notify.h>
@@ -222,6 +223,21 @@ static int serve(struct dataplane *d, struct tsr_err *err)
     return tsr_loop_run(d->loop, err);
 }
 
+static int make_key(const char *name, struct tsr_err *err)
+{
+    char secret[TSR_KEYS_SECRET_BYTES];
+    char line[TSR_KEYS_LINE_BYTES];
+    int rc = tsr_keys_make(name, secret, line, err);
+    if (rc < 0) {
+        return rc;
+    }
+    if (printf("%s\n", line) < 0 || fflush(stdout) != 0) {
+        return tsr_err_set(err, -errno, "the key's line cannot be written: %s", strerror(errno));
+    }
+    fprintf(stderr, "The key of %s, shown this once: %s\n", name, secret);
+    return 0;
+}
+
 static int run(struct dataplane *d, struct tsr_err *err)
 {
     int rc = find_sockets(d, err);
@@ -270,7 +286,9 @@ int main(int argc, char **argv)
         printf("tessera-dataplane " TSR_VERSION "\n");
         return 0;
     }
-    rc = run(&dataplane, &err);
+    rc = dataplane.options.action == TSR_URING_MAKE_KEY
+             ? make_key(dataplane.options.key_name, &err)
+             : run(&dataplane, &err);
     end(&dataplane);
     if (rc < 0) {
         fprintf(stderr, "tessera-dataplane: %s\n", err.text);

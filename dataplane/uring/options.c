@@ -17,7 +17,7 @@ static const struct tsr_daemon_option names[] = {
     {"listen", TSR_DAEMON_LIST, OPT_LISTEN}, {"listen-tls", TSR_DAEMON_LIST, OPT_LISTEN_TLS},
     {"tls-certificate", TSR_DAEMON_VALUE, OPT_CERTIFICATE}, {"tls-key", TSR_DAEMON_VALUE, OPT_KEY},
     {"tls-client-ca", TSR_DAEMON_VALUE, OPT_CLIENT_CA}, {"engine", TSR_DAEMON_LIST, OPT_ENGINE},
-    {"keys", TSR_DAEMON_VALUE, OPT_KEYS}, {"host", TSR_DAEMON_LIST, OPT_HOST},
+    {"keys", TSR_DAEMON_VALUE, OPT_KEYS}, {"make-key", TSR_DAEMON_VALUE, OPT_MAKE_KEY}, {"host", TSR_DAEMON_LIST, OPT_HOST},
     {"origin", TSR_DAEMON_LIST, OPT_ORIGIN}, {"vllm-names", TSR_DAEMON_FLAG, OPT_VLLM_NAMES},
     {"connections", TSR_DAEMON_VALUE, OPT_CONNECTIONS},
     {"connections-per-address", TSR_DAEMON_VALUE, OPT_PER_ADDRESS},
@@ -60,6 +60,8 @@ void tsr_uring_options_help(FILE *out)
         "\n"
         "Who may ask\n"
         "  --keys FILE             API keys, hashed; without it only this machine is listened to\n"
+        "  --make-key NAME         make a key, print its line for that file on stdout and the key\n"
+        "                          itself on stderr, and leave\n"
         "  --host NAME             without keys: a name, besides localhost, that clients call\n"
         "                          this box; others are refused (DNS rebinding)\n"
         "  --origin URL            a page elsewhere that may ask (CORS)\n"
@@ -144,6 +146,10 @@ static int set(void *ctx, int option, const char *text, struct tsr_err *err)
                         err);
     case OPT_KEYS:
         o->api.keys_path = text;
+        return 0;
+    case OPT_MAKE_KEY:
+        o->action = TSR_URING_MAKE_KEY;
+        o->key_name = text;
         return 0;
     case OPT_HOST:
         return add_name("--host", o->hosts, &o->api.n_hosts, TSR_URING_NAMES_MAX, text, err);

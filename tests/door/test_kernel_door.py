@@ -180,6 +180,45 @@ class StartAndEnd(unittest.TestCase):
             self.assertEqual(done.stdout, "")
 
 
+class Keys(unittest.TestCase):
+    def make(self, name):
+        done = run("--make-key", name, code=0, says="")
+        return done.stdout, re.search(r"tsr-\w+", done.stderr)[0]
+
+    def status(self, door, key=None):
+        with door.connect() as connection:
+            connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: box.example\r\n" + (f"Authorization: Bearer {key}\r\n" if key else "").encode()
+                               + b"Connection: close\r\n\r\n")
+            return int(read_all(connection).split(b" ")[1])
+
+    def test_keys_are_made_asked_for_and_read_again(self):
+        run("--make-key", "not a name", code=1, says="name of a key")
+        run("--keys", "/nonexistent/keys", code=1, says="/nonexistent/keys")
+        folder = tempfile.mkdtemp(prefix="tessera-test-")
+        self.addCleanup(shutil.rmtree, folder)
+        os.chmod(folder, 0o755)
+        path = os.path.join(folder, "keys")
+        first, key = self.make("first")
+        second, other = self.make("second")
+        self.assertNotIn(key, first)
+        with open(path, "w") as file:
+            file.write(first)
+        with Door("--listen", "0.0.0.0:0", "--engine", "/nonexistent/engine.sock", "--keys", path) as door:
+            self.assertEqual([self.status(door), self.status(door, key), self.status(door, other)], [401, 200, 401])
+            with open(path + ".new", "w") as file:
+                file.write(second)
+            os.rename(path + ".new", path)
+            door.process.send_signal(signal.SIGHUP)
+            Box.wait(lambda: self.status(door, other) == 200, "the new key is not known")
+            self.assertEqual(self.status(door, key), 401)
+            with open(path, "w") as file:
+                file.write("nonsense\n")
+            door.process.send_signal(signal.SIGHUP)
+            time.sleep(0.1)
+            self.assertEqual(self.status(door, other), 200)
+            self.assertIn(path, door.end())
+
+
 class Passed(unittest.TestCase):
     """Sockets that a service manager passes."""
 
