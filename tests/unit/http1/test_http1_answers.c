@@ -296,7 +296,7 @@ static void test_slow_heads_end(void **state)
     door_open(&door, NULL);
     wait_s(&door, 60);
     for (unsigned i = 0; i < 9; i++) { /* a byte a second */
-        door_feed(&door, "GET /echo" + i, 1);
+        door_feed(&door, &"GET /echo"[i], 1);
         wait_s(&door, 1);
     }
     assert_int_equal(door.out.size, 0);
