@@ -161,7 +161,10 @@ void cli_show_memory(FILE *out, const struct tessera_status *status);
 struct cli_rates {
     double tokens, prompt_tokens, steps, requests; /* a second */
     double rows;                                   /* a step */
-    double first_ms; /* to the first token, of the requests that ended meanwhile; 0: none did */
+    double
+        first_ms; /* to the first token, mean of the requests that ended meanwhile; 0: none did */
+    double between_ms;     /* between tokens, of the median request that answers; 0: none does */
+    double between_max_ms; /* of the slowest */
 };
 void cli_rates(struct cli_rates *rates, const struct tessera_status *before,
                const struct tessera_status *now);

@@ -1,4 +1,5 @@
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli_priv.h"
@@ -6,6 +7,58 @@
 static double per(double amount, double of)
 {
     return of > 0 ? amount / of : 0;
+}
+
+/* When it was submitted, by the engine's clock: what a request is known by, with its numbers, since
+ * those of other users have no id. */
+static uint64_t birth_ns(const struct tessera_status *s, const struct tessera_status_request *r)
+{
+    return s->uptime_ns - r->age_ns;
+}
+
+/* The request of `before` that number i of `now` is; NULL: it is new. Those that came in one turn
+ * of the engine are told apart by their order. */
+static const struct tessera_status_request *
+find_before(const struct tessera_status *before, const struct tessera_status *now, uint32_t i)
+{
+    const struct tessera_status_request *r = &now->requests[i];
+    uint32_t twins = 0;
+    for (uint32_t j = 0; j < i; j++) {
+        twins += birth_ns(now, &now->requests[j]) == birth_ns(now, r);
+    }
+    for (uint32_t j = 0; j < before->request_count; j++) {
+        if (birth_ns(before, &before->requests[j]) == birth_ns(now, r) && twins-- == 0) {
+            return &before->requests[j];
+        }
+    }
+    return NULL;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Of each request that answered all the time: the mean time between its tokens. */
+static void rate_requests(struct cli_rates *rates, const struct tessera_status *before,
+                          const struct tessera_status *now)
+{
+    double between_ms[sizeof now->requests / sizeof *now->requests];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < now->request_count; i++) {
+        const struct tessera_status_request *r = &now->requests[i],
+                                            *b = find_before(before, now, i);
+        if (b && b->completion_tokens > 0 && r->completion_tokens > b->completion_tokens) {
+            between_ms[n++] = (double)(now->uptime_ns - before->uptime_ns) / 1e6 /
+                              (r->completion_tokens - b->completion_tokens);
+        }
+    }
+    if (n > 0) {
+        qsort(between_ms, n, sizeof *between_ms, by_value);
+        rates->between_ms = between_ms[n / 2];
+        rates->between_max_ms = between_ms[n - 1];
+    }
 }
 
 void cli_rates(struct cli_rates *rates, const struct tessera_status *before,
@@ -26,6 +79,13 @@ void cli_rates(struct cli_rates *rates, const struct tessera_status *before,
         .requests = per(done, seconds),
         .first_ms = per(wait_ns / 1e6, done),
     };
+    rate_requests(rates, before, now);
+}
+
+/* 0: not known. */
+static void show_ms(FILE *out, const char *what, double ms)
+{
+    fprintf(out, ms > 0 ? "%s%s%.1f ms" : "%s%s-", what, *what ? " " : "", ms);
 }
 
 static void show_bar(FILE *out, double full)
@@ -82,12 +142,16 @@ void cli_top_page(FILE *out, const struct tessera_status *s, const struct cli_ra
             cli_text_duration(s->uptime_ns, up));
     fprintf(out, "Tokens     %.1f/s answered   %.1f/s of prompts   %.1f steps/s of %.1f rows\n",
             rates->tokens, rates->prompt_tokens, rates->steps, rates->rows);
-    fprintf(out, "Requests   %u running   %u waiting   %u parked   %.1f/s done",
-            s->requests_running, s->requests_waiting, s->requests_parked, rates->requests);
-    if (rates->first_ms > 0) {
-        fprintf(out, ", their first token after %.0f ms", rates->first_ms);
-    }
-    fprintf(out, "   %u clients\nKV cache   ", s->channels);
+    fprintf(out, "Requests   %u running   %u waiting   %u parked   %.1f/s done   %u clients\n",
+            s->requests_running, s->requests_waiting, s->requests_parked, rates->requests,
+            s->channels);
+    fprintf(out, "Times      ");
+    show_ms(out, "first token after", rates->first_ms);
+    fprintf(out, " (mean of those done)   ");
+    show_ms(out, "between tokens", rates->between_ms);
+    fprintf(out, " (median request), ");
+    show_ms(out, "", rates->between_max_ms);
+    fprintf(out, " (slowest)\nKV cache   ");
     show_bar(out, per((double)s->kv_used_bytes, (double)s->kv_bytes));
     putc('\n', out);
     show_threads(out, s);

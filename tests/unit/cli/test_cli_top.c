@@ -14,7 +14,8 @@ static struct cli_rates rates;
 
 static void make(void)
 {
-    before = (struct tessera_status){.uptime_ns = 10000000000u,
+    before = (struct tessera_status){.request_count = 1,
+                                     .uptime_ns = 10000000000u,
                                      .steps = 100,
                                      .prompt_tokens = 50,
                                      .completion_tokens = 1000,
@@ -44,6 +45,9 @@ static void make(void)
                                                       .prompt_tokens = 9,
                                                       .completion_tokens = 90,
                                                       .tokens_max = 200};
+    before.requests[0] = now.requests[0];
+    before.requests[0].age_ns = 2000000000u;
+    before.requests[0].completion_tokens = 10;
     cli_rates(&rates, &before, &now);
 }
 
@@ -57,6 +61,31 @@ static void test_top_rates(void **state)
     assert_true(rates.rows == 10);
     assert_true(rates.requests == 2);
     assert_true(rates.first_ms == 30);
+    assert_true(rates.between_ms == 25);
+}
+
+/* Three that came at once, one of which is new, one slow, one without a token before; and one more
+ * that was born when another was. */
+static void test_top_knows_requests_again(void **state)
+{
+    (void)state;
+    make();
+    now.request_count = 4;
+    before.request_count = 3;
+    for (int i = 1; i < 4; i++) {
+        now.requests[i] = now.requests[0];
+    }
+    before.requests[1] = before.requests[2] = before.requests[0];
+    now.requests[1].completion_tokens = 30; /* 20 in 2 s */
+    before.requests[2].completion_tokens = 0;
+    now.requests[3].age_ns = 1000000000u;
+    cli_rates(&rates, &before, &now);
+    assert_true(rates.between_ms == 100);
+    assert_true(rates.between_max_ms == 100);
+    before.requests[2].completion_tokens = 50; /* 40 in 2 s: 50 ms */
+    cli_rates(&rates, &before, &now);
+    assert_true(rates.between_ms == 50);
+    assert_true(rates.between_max_ms == 100);
 }
 
 /* Two looks at once, at an engine that stands still: no number is made up. */
@@ -66,6 +95,7 @@ static void test_top_rates_of_nothing(void **state)
     make();
     cli_rates(&rates, &now, &now);
     assert_true(rates.tokens == 0 && rates.rows == 0 && rates.requests == 0 && rates.first_ms == 0);
+    assert_true(rates.between_ms == 0 && rates.between_max_ms == 0);
 }
 
 static const char *page_of(void (*write)(FILE *, const struct tessera_status *,
@@ -82,9 +112,19 @@ static void test_top_page_says_it_all(void **state)
 {
     (void)state;
     static const char *const words[] = {
-        "some model", "150.0/s answered", "100.0/s of prompts", "25.0 steps/s of 10.0 rows",
-        "2 running",  "2.0/s done",       "after 30 ms",        "[#####...............]  25 %",
-        "2 working",  "1 asleep",         "workers: 4 5\n",     "answering",
+        "some model",
+        "150.0/s answered",
+        "100.0/s of prompts",
+        "25.0 steps/s of 10.0 rows",
+        "2 running",
+        "2.0/s done",
+        "first token after 30.0 ms",
+        "between tokens 25.0 ms (median request), 25.0 ms (slowest)",
+        "[#####...............]  25 %",
+        "2 working",
+        "1 asleep",
+        "workers: 4 5\n",
+        "answering",
         "22.5  4.0 s"};
     make();
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
@@ -125,6 +165,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_top_rates),
+        cmocka_unit_test(test_top_knows_requests_again),
         cmocka_unit_test(test_top_rates_of_nothing),
         cmocka_unit_test(test_top_page_says_it_all),
         cmocka_unit_test(test_top_draws_what_fits),
