@@ -101,12 +101,15 @@ runs() {
     pid=$(pid_of "$1") && [ ! "$1" -nt "$dir/${1##*tessera-}.pid" ] && printf '%s\0' "$@" | cmp -s - "/proc/$pid/cmdline"
 }
 
-# end PROGRAM
+# end PROGRAM: answers under way may become whole; after a minute they may not
 end() {
-    local pid
+    local pid waited=0
     if pid=$(pid_of "$1"); then
         kill "$pid" || fail "process $pid (${1##*/}) cannot be ended"
-        while [ "$(pid_of "$1" || true)" = "$pid" ]; do sleep 0.1; done
+        while [ "$(pid_of "$1" || true)" = "$pid" ]; do
+            [ $((++waited)) != 600 ] || kill -KILL "$pid"
+            sleep 0.1
+        done
         echo "Ended ${1##*/} (process $pid)."
     fi
     rm -f "$dir/${1##*tessera-}".{pid,log}

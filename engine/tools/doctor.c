@@ -89,10 +89,14 @@ static void check_cpu(struct tsr_doctor *d)
     cpuinfo(d, "flags", flags, sizeof flags);
     cpuinfo(d, "model name", model, sizeof model);
     bool amx = has_flag(flags, "amx_int8") || has_flag(flags, "amx_bf16");
+    bool amx_used = strncmp(d->live.kernels, "amx", 3) == 0;
     bool avx512 = has_flag(flags, "avx512f"), avx2 = has_flag(flags, "avx2");
     say(d, "cpu", avx2 || avx512 ? TSR_FINDING_FINE : TSR_FINDING_NOTE,
         "%u CPUs%s%s, kernels in use: %s; the CPU has %s%s%s%s", d->topology.n_cpus,
-        model[0] ? "," : "", model, d->live.kernels, amx ? "AMX (without kernels yet), " : "",
+        model[0] ? "," : "", model, d->live.kernels,
+        !amx       ? ""
+        : amx_used ? "AMX, "
+                   : "AMX (not used), ",
         avx512 ? "AVX-512, " : "", avx2 ? "AVX2" : "neither AVX2 nor AVX-512",
         avx2 || avx512 ? "" : ": the portable kernels are slow; a virtual machine may hide them");
     if (!has_flag(flags, "hypervisor")) {
@@ -261,7 +265,8 @@ static void check_huge_pages(struct tsr_doctor *d)
             say(d, "huge-pages", TSR_FINDING_NOTE, "this kernel has none, or hides them");
             continue;
         }
-        uint64_t room = n->bytes_available + n->free_2m_bytes;
+        uint64_t room = n->bytes_available < n->bytes_total ? n->bytes_available : n->bytes_total;
+        room += n->free_2m_bytes;
         uint64_t pages = (want ? want : room / 2) / tsr_pages_bytes(TSR_PAGES_2M) + 1;
         if (want) {
             say(d, "huge-pages", TSR_FINDING_MEND,

@@ -258,9 +258,12 @@ static void test_doctor_notes_what_cannot_be_mended(void **state)
     look();
     assert_int_equal(doctor.n_mend, 0);
     assert_int_equal(find("cpu")->level, TSR_FINDING_NOTE);
-    assert_non_null(strstr(find("cpu")->text, "AMX (without kernels yet), neither AVX2"));
+    assert_non_null(strstr(find("cpu")->text, "AMX (not used), neither AVX2"));
     assert_non_null(strstr(find("virtualization")->text, "1.00 % of CPU time was stolen"));
     assert_non_null(strstr(find("isolation")->text, "with 2 cores"));
+    doctor.live.kernels = "amx";
+    look();
+    assert_non_null(strstr(find("cpu")->text, "has AMX, neither"));
     assert_int_equal(find("io_uring")->level, TSR_FINDING_NOTE);
     assert_int_equal(find("engine")->level, TSR_FINDING_NOTE);
     assert_string_equal(find("engine")->command, "sudo systemctl start tessera-engine");
