@@ -79,6 +79,7 @@ class Answer {
         this.message = message;
         this.clock = new TokenClock();
         this.controller = new AbortController();
+        this.reached = false;
     }
 
     stop() {
@@ -102,6 +103,7 @@ class Answer {
             body: JSON.stringify(request),
             signal: this.controller.signal,
         });
+        this.reached = true;
         if (!response.ok) {
             return refusal(response);
         }
@@ -132,7 +134,7 @@ class Answer {
         if (error instanceof SyntaxError) {
             return "The box sent an event that is not JSON.";
         }
-        return this.clock.first === null ? "The box cannot be reached." : "The connection broke before the answer ended.";
+        return this.reached ? "The connection broke before the answer ended." : "The box cannot be reached.";
     }
 }
 

@@ -354,6 +354,9 @@ async function loadModels() {
 function showModel() {
     const model = modelNow();
     showCard(model);
+    const mute = model?.meta?.chat === false;
+    find("#prompt").disabled = mute;
+    find("#prompt").placeholder = mute ? "This model cannot chat: it has no chat template" : "Message";
     find("#welcome-model").textContent = model?.id ?? "the model";
     showSendable();
 }

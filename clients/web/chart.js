@@ -26,6 +26,7 @@ class Chart {
         this.picture.addEventListener("pointermove", (event) => this.pointAt(event));
         this.picture.addEventListener("pointerleave", () => this.pointAt(null));
         this.pointed = null;
+        this.show([]);
     }
 
     /* points: at most CHART_SECONDS of {figure: value or null}, the latest last. */

@@ -23,7 +23,7 @@ const CHARTS = [
     },
     {
         title: "Requests",
-        lines: [{ name: "running", figure: "running", kind: "live" }, { name: "waiting", figure: "waiting", kind: "late" }],
+        lines: [{ name: "running", figure: "running", kind: "live" }, { name: "waiting", figure: "waiting", kind: "other" }],
         format: shortNumber,
         least: 4,
     },
@@ -166,7 +166,6 @@ function memoryOf(name, node, most) {
 /* The model's card. `meta` is Tessera's; another server's model has only a name. */
 function showCard(model) {
     const meta = model?.meta ?? {};
-    const able = ["chat", "tools", "reasoning", "embedding"].filter((ability) => meta[ability]);
     const tokens = (count) => (count ? `${count.toLocaleString("en")} tokens` : "");
     const rows = [
         ["Name", model?.id],
@@ -175,12 +174,22 @@ function showCard(model) {
         ["Weights", [meta.weights, meta.weights_bytes && byteSize(meta.weights_bytes)].filter(Boolean).join(", ")],
         ["Context", tokens(meta.context_tokens ?? model?.max_model_len)],
         ["Vocabulary", tokens(meta.vocabulary)],
-        ["Can do", able.join(", ")],
+        ["Can do", abilitiesOf(meta).join(", ")],
         ["Kernels", meta.kernels],
         ["Engine", meta.engine],
     ];
     const shown = rows.filter(([, value]) => typeof value === "string" && value);
     find("#card").replaceChildren(...shown.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
+}
+
+function abilitiesOf(meta) {
+    const { width, pooling } = meta.embedding ?? {};
+    return [
+        meta.chat && "chat",
+        meta.tools && meta.tools !== "none" && `tools (${meta.tools})`,
+        meta.reasoning && "reasoning",
+        pooling && pooling !== "none" && `embeddings (${width} wide, ${pooling})`,
+    ].filter(Boolean);
 }
 
 function parameterCount(count) {

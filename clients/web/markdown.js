@@ -1,54 +1,51 @@
 "use strict";
-/* Markdown that is still being written, as elements. A block that can no longer change is built once; only the last
- * one is built again as text comes, so a long answer costs no more by the token than a short one, and a selection stays.
+/* Markdown that is still being written, as elements. A block that can no longer change is built once; only what
+ * stands last is built again as text comes, so a long answer costs no more by the token than a short one, and a selection stays.
  * Less than CommonMark: headings, paragraphs, lists, quotes, rules, tables, fenced code; emphasis, code, links.
- * Images are never loaded, and only http, https and mailto become links. */
+ * Images are never loaded, and only http, https and mailto become links.
+ * Every step is linear in the text that it sees: a hostile one costs no more than a long one. */
 
 const MARKDOWN_DEPTH_MAX = 12;
-const INLINE_CHARACTERS_MAX = 8000; /* a longer paragraph is shown as plain text: matching emphasis is quadratic */
+const INLINE_CHARACTERS_MAX = 50000; /* a longer paragraph is shown as plain text */
 
 class Markdown {
     constructor(parent) {
         this.parent = parent;
         this.done = 0; /* characters of the text that stand in finished blocks */
-        this.open = null; /* the last block; `kind` is that of code, which grows in place */
+        this.open = []; /* the blocks after them: the last lines, which may still come to mean something else */
     }
 
     /* `text` is what was written before with more at its end. */
     write(text) {
         const complete = text.lastIndexOf("\n") + 1;
-        while (this.done < text.length) {
-            const block = blockAt(text, this.done, 0);
-            if (block.element) {
-                this.show(block);
-            }
-            if (block.end >= complete) {
-                break;
-            }
-            this.done = block.end;
-            this.open = null;
+        const blocks = [];
+        for (let at = this.done; at < text.length; at = blocks.at(-1).end) {
+            blocks.push(blockAt(text, at, 0));
         }
+        const shown = blocks.filter((block) => block.element);
+        shown.forEach((block, at) => this.show(block, this.open[at]));
+        this.open.slice(shown.length).forEach((block) => block.element.remove());
+        this.open = shown.filter((block) => block.end >= complete);
+        this.done = blocks.findLast((block) => block.end < complete)?.end ?? this.done;
     }
 
-    show(block) {
-        if (!this.open) {
+    show(block, old) {
+        if (!old) {
             this.parent.append(block.element);
-        } else if (block.kind && this.open.kind === block.kind) {
-            growCode(this.open.element, block.element);
-            return;
+        } else if (block.kind && old.kind === block.kind) {
+            growCode(old.element, block.element);
+            block.element = old.element;
         } else {
-            this.open.element.replaceWith(block.element);
+            old.element.replaceWith(block.element);
         }
-        this.open = block;
     }
 }
 
-const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^`]*)$/;
+const FENCE = /^ {0,3}(`{3,}|~{3,})([^`]*)$/;
 const HEADING = /^ {0,3}(#{1,6})\s+(.*)$/;
 const RULE = /^ {0,3}(?:(?:\* *){3,}|(?:- *){3,}|(?:_ *){3,})$/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^( *)([-*+]|\d{1,9}[.)])( +|$)(.*)$/;
-const DELIMITERS = /^ {0,3}\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$/;
 
 function lineAt(text, at) {
     const end = text.indexOf("\n", at);
@@ -140,7 +137,7 @@ function headingBlock(line, next) {
     }
     /* h1 is the page's, h2 a message's */
     const element = make(`h${Math.min(6, heading[1].length + 2)}`);
-    renderInline(element, heading[2].replace(/\s+#+\s*$/, ""), 0);
+    renderInline(element, heading[2].trimEnd().replace(/(?:^|\s)#+$/, ""), 0);
     return { element, end: next };
 }
 
@@ -213,10 +210,11 @@ const cells = (line) =>
 
 function tableBlock(text, line, next) {
     const delimiters = lineAt(text, next);
-    if (!line.includes("|") || !DELIMITERS.test(delimiters.line) || cells(line).length !== cells(delimiters.line).length) {
+    const rules = line.includes("|") ? cells(delimiters.line) : [""];
+    if (!rules.every((rule) => /^:?-+:?$/.test(rule)) || cells(line).length !== rules.length) {
         return null;
     }
-    const sides = cells(delimiters.line).map((cell) => (!cell.endsWith(":") ? "left" : cell[0] === ":" ? "center" : "right"));
+    const sides = rules.map((cell) => (!cell.endsWith(":") ? "left" : cell[0] === ":" ? "center" : "right"));
     const row = (of, tag) =>
         make("tr", {}, ...cells(of).slice(0, sides.length).map((cell, at) => renderInline(make(tag, { class: sides[at] }), cell, 0)));
     const body = make("tbody");
@@ -251,10 +249,10 @@ const INLINE = new RegExp(
     [
         /\\([!-/:-@[-`{-~])/, // 1: escaped
         /(`+)/, // 2: code
-        /!?\[([^[\]]*)\]\(\s*<?([^\s()<>]*(?:\([^\s()<>]*\)[^\s()<>]*)?)>?(?:\s+"[^"]*")?\s*\)/, // 3, 4: link
+        /!?\[([^[\]]*)\]\(\s{0,9}<?([^\s()<>]*(?:\([^\s()<>]*\)[^\s()<>]*)?)>?(?:\s+"[^"]*")?\s*\)/, // 3, 4: link
         /<?(https?:\/\/[^\s<>"`]*[^\s<>"`.,:;!?)'*_])>?/, // 5: bare link
         /(\*\*|__|~~|\*|_)(?=\S)/, // 6: emphasis
-        /( {2,}|\\)\n/, // 7: line break
+        /((?<! ) {2,}|\\)\n/, // 7: line break
     ]
         .map((part) => part.source)
         .join("|"),
@@ -268,6 +266,7 @@ function renderInline(parent, text, depth) {
         return parent;
     }
     let plain = 0; /* what stands before it is in `parent` */
+    const unclosed = new Set(); /* marks that nothing ends any more */
     const put = (from, to, node) => {
         parent.append(text.slice(plain, from), node);
         plain = to;
@@ -283,8 +282,10 @@ function renderInline(parent, text, depth) {
         if (match[1]) {
             put(from, at, match[1]);
         } else if (match[2]) {
-            const close = codeEnd(text, at, match[2].length);
-            if (close >= 0) {
+            const close = unclosed.has(match[2]) ? -1 : codeEnd(text, at, match[2].length);
+            if (close < 0) {
+                unclosed.add(match[2]);
+            } else {
                 const code = text.slice(at, close).replaceAll("\n", " ");
                 at = close + match[2].length;
                 put(from, at, make("code", {}, /^ .*\S.* $/.test(code) ? code.slice(1, -1) : code));
@@ -294,8 +295,13 @@ function renderInline(parent, text, depth) {
         } else if (match[5]) {
             put(from, at, link(match[5], make("a", {}, match[5])));
         } else if (match[6]) {
+            if (unclosed.has(match[6]) || (match[6][0] === "_" && isWord(text[from - 1]))) {
+                continue;
+            }
             const close = emphasisEnd(text, from, match[6]);
-            if (close >= 0) {
+            if (close < 0) {
+                unclosed.add(match[6]);
+            } else {
                 put(from, close + match[6].length, renderInline(make(EMPHASIS[match[6]]), text.slice(at, close), depth + 1));
                 at = plain;
             }
@@ -326,9 +332,6 @@ function codeEnd(text, at, count) {
 const isWord = (character) => character !== undefined && /[\p{L}\p{N}]/u.test(character);
 
 function emphasisEnd(text, from, mark) {
-    if (mark[0] === "_" && isWord(text[from - 1])) {
-        return -1;
-    }
     const start = from + mark.length;
     for (let close = text.indexOf(mark, start + 1); close >= 0; close = text.indexOf(mark, close + mark.length)) {
         const after = text[close + mark.length];

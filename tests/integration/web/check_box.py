@@ -1,0 +1,128 @@
+"""The page as the box serves it: the real dataplane, a real engine with a small model, a real Chromium.
+
+    python3 check_box.py URL FOLDER_FOR_SCREENSHOTS
+"""
+
+import json
+import pathlib
+import re
+import sys
+import tempfile
+import unittest
+import urllib.request
+
+import browser as browsers
+import look
+from selenium.webdriver.common.keys import Keys
+
+url, pictures = sys.argv[1], pathlib.Path(sys.argv[2])
+
+
+def get(path):
+    with urllib.request.urlopen(url + path) as response:
+        return response.headers, response.read().decode()
+
+
+class BoxTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        cls.page = browsers.Browser(url, cls.scratch.name)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.page.close()
+        cls.scratch.cleanup()
+
+    def setUp(self):
+        self.page.open()
+        self.page.wait("ready", lambda: self.page.text("#state-text") == "Ready")
+
+    def tearDown(self):
+        self.page.read_logs()
+        self.assertEqual((self.page.errors, self.page.elsewhere), ([], []))
+
+    def ask(self, text):
+        self.page.find("#prompt").send_keys(text + Keys.ENTER)
+
+    def words(self):
+        return self.page.run("return [...document.querySelectorAll('.turn.assistant > .text')].at(-1)?.textContent ?? ''")
+
+    def answered(self):
+        self.page.wait("the end", lambda: self.page.all(".turn.assistant") and not self.page.all(".streaming"))
+
+    def setting(self, name, value):
+        self.page.find("#show-settings").click()
+        field = self.page.find(f"#{name}")
+        field.clear()
+        field.send_keys(value + Keys.TAB)
+        self.page.find("#settings [aria-label=Close]").click()
+
+    def counter(self, name):
+        return sum(float(value) for value in re.findall(rf"^tessera:{name}.* (\S+)$", get("metrics")[1], re.M))
+
+    def test_policy_is_strict(self):
+        headers, html = get("")
+        policy = headers["Content-Security-Policy"]
+        self.assertIn("default-src 'none'", policy)
+        self.assertNotIn("unsafe", policy)
+        self.assertEqual(headers["Content-Type"], "text/html; charset=utf-8")
+        self.assertNotRegex(html, r'(?:src|href)="(?!data:|#)')
+
+    def test_an_answer_streams_and_is_counted(self):
+        before = self.counter("generation_tokens_total")
+        self.setting("temperature", "0")
+        self.ask("list all files in the folder")
+        self.answered()
+        self.assertTrue(self.words())
+        tokens = int(self.page.text(".facts").split()[0])
+        self.assertGreater(tokens, 0)
+        self.page.wait("the engine to have counted them", lambda: self.counter("generation_tokens_total") - before >= tokens)
+        first = self.words()
+        self.page.find("[aria-label='Ask again']").click()
+        self.answered()
+        self.assertEqual(self.words(), first, "greedy answers are the same")
+
+    def test_stop_and_charts(self):
+        chart = lambda: self.page.find(".plot path.live").get_attribute("d")
+        aborted = lambda: self.counter('request_success_total.*finished_reason="abort"')
+        before, aborted_before = chart(), aborted()
+        # At this temperature a small model does not find the end by itself.
+        self.setting("temperature", "2")
+        self.setting("max_tokens", "1500")
+        self.ask("Explain every command that there is, one after the other.")
+        self.page.wait("some words", lambda: len(self.words()) > 20)
+        self.page.find("#stop").click()
+        self.answered()
+        self.assertEqual(self.page.text(".note"), "Stopped.")
+        self.page.wait("the engine to count it", lambda: aborted() > aborted_before)
+        self.page.wait("the chart to move", lambda: chart() != before)
+        label = lambda: self.page.all(".plot svg")[2].get_attribute("aria-label")
+        self.page.wait("percentiles", lambda: re.search(r"p50 [\d.]+ .?s now", label()))
+
+    def test_card_and_memory(self):
+        card = self.page.find("#card").text
+        model = json.loads(get("v1/models")[1])["data"][0]
+        self.assertIn(model["id"], card)
+        self.assertIn(model["meta"]["architecture"], card)
+        self.page.wait("kernels", lambda: "Kernels" in self.page.find("#card").text)
+        self.page.wait("memory", lambda: self.page.all("#memory .node"))
+        self.assertIn("Node 0", self.page.text("#memory"))
+
+    def test_look(self):
+        self.ask("list all files in the folder")
+        self.answered()
+        self.page.wait("figures", lambda: self.page.all("#memory .node"))
+        for scheme in ("light", "dark"):
+            self.page.media(scheme)
+            for name, size in (("desk", browsers.DESK), ("phone", browsers.PHONE)):
+                self.page.size(*size)
+                self.page.screenshot(pictures / f"box-{scheme}-{name}.png")
+                self.assertEqual(self.page.run(look.CONTRAST)["poor"], [])
+                self.assertEqual(self.page.run(look.TARGETS), [])
+        self.page.size(*browsers.DESK)
+
+
+if __name__ == "__main__":
+    pictures.mkdir(parents=True, exist_ok=True)
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=1)
