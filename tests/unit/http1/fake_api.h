@@ -98,8 +98,8 @@ static void fake_reset(void)
     if (fake.open) {
         abort(); /* an exchange was neither answered nor cancelled */
     }
-    free(fake.said.bytes);
-    memset(&fake, 0, sizeof fake);
+    fake.waits = NULL;
+    fake.held = 0;
     text_clear(&fake.said);
 }
 
@@ -252,14 +252,17 @@ struct door {
     bool shut, closed; /* what the connection wanted in the end */
 };
 
-/* A client connects; the one before it has been left. */
+/* A client connects; the one before it, if any, has left. */
 static void door_accept(struct door *door, struct tsr_http1 *http1)
 {
     fake_reset();
-    memset(door, 0, sizeof *door);
-    door->sends = SIZE_MAX;
-    door->now_ns = 1000000000;
-    door->http1 = http1;
+    *door = (struct door){
+        .http1 = http1,
+        .now_ns = 1000000000,
+        .in = door->in,
+        .out = door->out,
+        .sends = SIZE_MAX,
+    };
     tsr_http1_step(http1, door->now_ns, FAKE_UNIX_S);
     door->conn = tsr_http1_open(http1, door);
     text_clear(&door->in);
@@ -276,8 +279,6 @@ static void door_leave(struct door *door)
     if (counts.conns || counts.heads_bytes || counts.answers_bytes) {
         abort();
     }
-    free(door->in.bytes);
-    free(door->out.bytes);
 }
 
 static void door_send(struct door *door)

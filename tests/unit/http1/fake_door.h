@@ -13,6 +13,7 @@ static void door_open(struct door *door, const struct tsr_http1_options *options
     if (tsr_http1_create(&http1, NULL, options ? options : &defaults, NULL) != 0) {
         abort();
     }
+    *door = (struct door){.http1 = http1};
     door_accept(door, http1);
 }
 
@@ -20,6 +21,8 @@ static void door_close(struct door *door)
 {
     door_leave(door);
     tsr_http1_destroy(door->http1);
+    free(door->in.bytes);
+    free(door->out.bytes);
     fake_reset();
 }
 
