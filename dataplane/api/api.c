@@ -525,3 +525,13 @@ void tsr_api_disarm(struct tsr_api *api)
         }
     }
 }
+
+bool tsr_api_may_poll(const struct tsr_api *api)
+{
+    for (uint32_t i = 0; i < api->options.n_engines; i++) {
+        if (api->engines[i].connected && !tsr_link_may_poll(&api->engines[i].link)) {
+            return false;
+        }
+    }
+    return true;
+}

@@ -92,10 +92,9 @@ static void pause_accepting(struct tsr_loop *loop, int rc)
         return;
     }
     loop->said_ns = loop->now_ns;
-    tsr_log(TSR_LOG_WARN,
-            "connections wait to be accepted: %s; raise the limit (LimitNOFILE=, fs.file-max), or "
-            "lower --connections",
-            strerror(-rc));
+    const bool files = rc == -EMFILE || rc == -ENFILE;
+    tsr_log(TSR_LOG_WARN, "connections wait, because they cannot be accepted: %s%s", strerror(-rc),
+            files ? "; raise the limit (LimitNOFILE=, fs.file-max), or lower --connections" : "");
 }
 
 static void on_accepted(struct tsr_loop *loop, uint32_t i, int result, uint32_t cqe_flags)
@@ -111,7 +110,7 @@ static void on_accepted(struct tsr_loop *loop, uint32_t i, int result, uint32_t 
         }
     } else if (result >= 0) {
         close(result);
-    } else if (result == -EMFILE || result == -ENFILE || result == -ENOBUFS || result == -ENOMEM) {
+    } else if (result != -ECANCELED && result != -ECONNABORTED) {
         pause_accepting(loop, result);
     }
 }
@@ -123,11 +122,24 @@ static uint32_t tag_of(const struct tsr_loop *loop, uint32_t i)
     return loop->engines[i].generation * TSR_API_FDS_MAX + i;
 }
 
+/* One spinning stranger on a worker's CPU doubles every step. */
+static void choose_to_poll(struct tsr_loop *loop)
+{
+    bool may = tsr_api_may_poll(loop->o.api);
+    if (loop->spins && !may) {
+        tsr_log(TSR_LOG_WARN,
+                "--spin: an engine's CPUs are not known, or the door may run on them "
+                "too, so it sleeps instead; give each its own (taskset, CPUAffinity=)");
+    }
+    loop->spins = may;
+}
+
 /* Polls for the descriptors that the API has now. A poll holds its socket open: that of a
  * descriptor which is gone is cancelled at once. */
 static void sync_engines(struct tsr_loop *loop)
 {
     int fds[TSR_API_FDS_MAX];
+    bool others = false;
     uint32_t n = tsr_api_fds(loop->o.api, fds);
     for (uint32_t i = 0; i < TSR_API_FDS_MAX; i++) {
         struct tsr_loop_engine *engine = &loop->engines[i];
@@ -138,12 +150,16 @@ static void sync_engines(struct tsr_loop *loop)
                                        tsr_uring_tag(TSR_URING_ENGINE, tag_of(loop, i)), 0);
             }
             *engine = (struct tsr_loop_engine){.fd = fd, .generation = engine->generation + 1};
+            others = true;
         }
         if (fd >= 0 && !engine->polling) {
             io_uring_prep_poll_multishot(
                 tsr_uring_next(loop->o.uring, TSR_URING_ENGINE, tag_of(loop, i)), fd, POLLIN);
             engine->polling = true;
         }
+    }
+    if (others && loop->o.spin) {
+        choose_to_poll(loop);
     }
 }
 
@@ -313,14 +329,12 @@ static uint64_t sleep_ns(const struct tsr_loop *loop)
 static int enter(struct tsr_loop *loop, bool idle)
 {
     loop->slept = false;
-    if (idle && loop->o.spin) {
+    if (idle && loop->spins) {
         _mm_pause();
     } else if (idle) {
         loop->slept = tsr_api_arm(loop->o.api);
         int rc = tsr_uring_enter(loop->o.uring, loop->slept ? sleep_ns(loop) : 0);
-        if (loop->slept) {
-            tsr_api_disarm(loop->o.api);
-        }
+        tsr_api_disarm(loop->o.api);
         return rc;
     }
     return tsr_uring_enter(loop->o.uring, 0);
@@ -400,6 +414,7 @@ int tsr_loop_create(struct tsr_loop **out, const struct tsr_loop_options *option
         return tsr_err_set(err, -ENOMEM, "no memory");
     }
     loop->o = *options;
+    loop->spins = options->spin;
     loop->watchdog_ns = options->notify->watchdog_ns ? 0 : UINT64_MAX;
     loop->files_ns = options->tls ? 0 : UINT64_MAX;
     for (uint32_t i = 0; i < TSR_API_FDS_MAX; i++) {

@@ -39,6 +39,7 @@ struct tsr_loop {
     struct tsr_loop_figures figures;
     uint64_t now_ns; /* when this turn began */
     enum tsr_loop_phase phase;
+    bool spins;     /* never sleeps */
     bool slept;     /* before this turn */
     bool signalled; /* the signals' descriptor is polled */
     bool called;    /* an engine's descriptor has become readable */

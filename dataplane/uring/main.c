@@ -87,13 +87,19 @@ static int give_up_files(const struct dataplane *d, struct tsr_err *err)
     const char *const paths[] = {o->tls.certificate, o->tls.key, o->tls.client_ca,
                                  o->api.keys_path};
     enum { PATHS = sizeof paths / sizeof *paths };
-    char copies[PATHS][512];
+    char copies[PATHS + 1][512];
     char notes[256] = "";
     struct tsr_harden_files files = {.read = {"/proc/self", "/sys/devices/system"}};
     size_t n = 2;
     for (size_t i = 0; i < PATHS; i++) {
         if (paths[i]) {
             files.read[n++] = folder_of(paths[i], copies[i]);
+        }
+    }
+    for (uint32_t i = 0; i < o->sockets.n; i++) {
+        const struct sockaddr_un *un = (const struct sockaddr_un *)&o->sockets.at[i].address;
+        if (un->sun_family == AF_UNIX) { /* to be removed at the end, of several the last */
+            files.socket_dir = folder_of(un->sun_path, copies[PATHS]);
         }
     }
     int rc = tsr_harden_files(&files, notes, sizeof notes, err);
@@ -286,9 +292,8 @@ int main(int argc, char **argv)
         printf("tessera-dataplane " TSR_VERSION "\n");
         return 0;
     }
-    rc = dataplane.options.action == TSR_URING_MAKE_KEY
-             ? make_key(dataplane.options.key_name, &err)
-             : run(&dataplane, &err);
+    rc = dataplane.options.action == TSR_URING_MAKE_KEY ? make_key(dataplane.options.key_name, &err)
+                                                        : run(&dataplane, &err);
     end(&dataplane);
     if (rc < 0) {
         fprintf(stderr, "tessera-dataplane: %s\n", err.text);

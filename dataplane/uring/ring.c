@@ -65,6 +65,7 @@ int tsr_uring_open(struct tsr_uring *uring, struct tsr_err *err)
     if (rc < 0) {
         return refused(rc, err);
     }
+    (void)io_uring_register_ring_fd(&uring->ring); /* saves each call a look-up */
     rc = make_buffers(uring, err);
     if (rc < 0) {
         tsr_uring_close(uring);

@@ -167,13 +167,14 @@ def quantile(before, after, part):
 
 
 def tokens(model, counts, requests, length):
-    os.sched_setaffinity(0, {0})
+    cpus = os.sched_getaffinity(0)
     for spins in (True, False):
-        options = ["--spin"] if spins else []
-        with Box(models=[model], engine=["--threads", "1", "--cpus", "0", "--sequences", str(max(counts))], dataplane=options) as box:
-            os.sched_setaffinity(box.door.pid, {1})
-            for task in os.listdir(f"/proc/{box.door.pid}/task"):
-                os.sched_setaffinity(int(task), {1})
+        box = Box(models=[model], engine=["--threads", "1", "--cpus", "0", "--sequences", str(max(counts))], dataplane=["--spin"] if spins else [])
+        try:
+            box.start_engine()
+            os.sched_setaffinity(0, {1})
+            box.start_door()
+            os.sched_setaffinity(0, {0})
             port = int(box.url.rsplit(":", 1)[1])
             asyncio.run(streams(port, 1, 2, length))
             for count in counts:
@@ -186,6 +187,9 @@ def tokens(model, counts, requests, length):
                 print(f"tokens   {'polling ' if spins else 'sleeping'} {count:3} streams: token to kernel p50 {token[0]:6.1f} p99 {token[1]:7.1f} us"
                       f"{' (p50 at most 30)' if spins else ''}, request to engine p50 {request[0]:6.1f} p99 {request[1]:7.1f} us"
                       f"{' (p50 at most 60)' if spins else ''}", flush=True)
+        finally:
+            box.__exit__()
+            os.sched_setaffinity(0, cpus)
 
 
 def main():

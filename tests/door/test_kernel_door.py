@@ -153,8 +153,31 @@ class StartAndEnd(unittest.TestCase):
                     connection.sendall(health(b"Connection: close\r\n"))
                     self.assertTrue(read_all(connection).startswith(b"HTTP/1.1 200"))
                 door.end()
+            self.assertFalse(os.path.exists(path))
         finally:
             shutil.rmtree(folder)
+
+    def test_tells_its_manager(self):
+        folder = tempfile.mkdtemp()
+        os.chmod(folder, 0o777)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(os.path.join(folder, "notify"))
+            os.chmod(os.path.join(folder, "notify"), 0o777)
+            manager.settimeout(20)
+            environment = dict(os.environ, NOTIFY_SOCKET=manager.getsockname(), WATCHDOG_USEC="400000")
+            try:
+                with any_port(env=environment) as door:
+                    said = b""
+                    while b"READY=1" not in said:
+                        said += manager.recv(4096)
+                    for _ in range(3):
+                        while b"WATCHDOG=1" not in manager.recv(4096):
+                            pass
+                    door.end()
+                    while b"STOPPING=1" not in manager.recv(4096):
+                        pass
+            finally:
+                shutil.rmtree(folder)
 
     def test_no_rights_are_left(self):
         with any_port() as door:
@@ -578,6 +601,37 @@ class Streams(unittest.TestCase):
         print(f"{total / tokens:.1f} calls a token: {table}")
         self.assertLess(total, 8 * tokens + 100)
         self.assertLessEqual({"mmap", "munmap", "brk"} & table.keys(), {"mmap", "munmap"} if tokens > 1000 else set())
+
+
+class Polling(unittest.TestCase):
+    def test_serves_and_sees_an_engine_go_and_come(self):
+        cpus = os.sched_getaffinity(0)
+        if len(cpus) < 2:
+            self.skipTest("two CPUs are wanted")
+        first, second, *_ = sorted(cpus)
+        box = Box(models=(TINY,), engine=["--threads", "1", "--cpus", str(first)], dataplane=["--spin"])
+        try:
+            box.start_engine()
+            os.sched_setaffinity(0, {second})
+            box.start_door()
+            os.sched_setaffinity(0, cpus)
+            for _ in range(2):
+                with socket.create_connection(("127.0.0.1", int(box.url.rsplit(":", 1)[1])), timeout=60) as connection:
+                    connection.sendall(ask(30))
+                    self.assertIn(b"data: [DONE]", read_all(connection))
+                box.kill_engine()
+                box.wait(lambda: box.get("/ready")[0] == 503, "the engine's end is not seen")
+                box.start_engine()
+                box.wait(lambda: box.get("/ready")[0] == 200, "the engine is not back")
+            box.stop()
+        finally:
+            os.sched_setaffinity(0, cpus)
+            box.__exit__()
+
+    def test_sleeps_on_an_engines_cpu(self):
+        with Box(models=(TINY,), engine=["--threads", "1"], dataplane=["--spin"]) as box:
+            with open(os.path.join(box.work, "tessera-dataplane.err")) as file:
+                self.assertIn("--spin", file.read())
 
 
 class Drain(unittest.TestCase):

@@ -109,6 +109,10 @@ uint64_t tsr_api_wake_ns(const struct tsr_api *api);
 bool tsr_api_arm(struct tsr_api *api);
 void tsr_api_disarm(struct tsr_api *api);
 
+/* For doors that poll: whether the calling thread takes no CPU from an engine by it, as far as the
+ * engines that are connected say (tsr_link_may_poll()). One system call for each of them. */
+bool tsr_api_may_poll(const struct tsr_api *api);
+
 struct tsr_api_options {
     const char *engines[TSR_API_ENGINES_MAX]; /* sockets */
     uint32_t n_engines;
