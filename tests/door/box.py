@@ -106,8 +106,11 @@ class Box:
             options += ["--engine", self.socket(index)]
         self.door = self._start("dataplane/uring/tessera-dataplane", options + self.dataplane_options, r"^ready")
         self.url = re.search(r"http://[0-9.]+:\d+", self.door.said)[0]
-        self.wait(lambda: self.get("/ready")[0] == 200 and self.metric("tessera:engine_up") == len(self.models),
-                  "the dataplane is not ready")
+        self.wait(self.is_ready, "the dataplane is not ready")
+
+    def is_ready(self):
+        ready = self.get("/ready")[0] == 200
+        return ready and (len(self.models) == 1 or self.metric("tessera:engine_up") == len(self.models))
 
     def _start(self, program, options, pattern):
         log = os.path.join(self.work, os.path.basename(program) + ".err")
