@@ -26,7 +26,10 @@ static bool same(struct tsr_api_text a, const char *b, size_t size)
 /* Without its port; brackets of IPv6 stay. */
 static struct tsr_api_text host_name(struct tsr_api_text host)
 {
-    const char *end = host.size && host.bytes[0] == '[' ? memchr(host.bytes, ']', host.size) : NULL;
+    if (!host.size) {
+        return host; /* HTTP/1.0 needs none */
+    }
+    const char *end = host.bytes[0] == '[' ? memchr(host.bytes, ']', host.size) : NULL;
     if (end) {
         host.size = (size_t)(end - host.bytes) + 1;
         return host;
