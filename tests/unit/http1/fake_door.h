@@ -14,7 +14,8 @@ static void door_open(struct door *door, const struct tsr_http1_options *options
         abort();
     }
     *door = (struct door){.http1 = http1};
-    door_accept(door, http1);
+    fake_reset();
+    door_accept(door, http1, 1000000000);
 }
 
 static void door_close(struct door *door)

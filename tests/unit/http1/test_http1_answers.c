@@ -270,7 +270,7 @@ static void test_a_client_that_goes_cancels(void **state)
 static void wait_s(struct door *door, unsigned seconds)
 {
     door->now_ns += seconds * SECOND;
-    tsr_http1_step(door->http1, door->now_ns, FAKE_UNIX_S);
+    tsr_http1_step(door->http1, door->now_ns, DOOR_UNIX_S);
     door_turn(door);
 }
 
