@@ -171,9 +171,32 @@ void api_models_list(struct tsr_api_exchange *x, const char *rest, size_t size)
     api_answer_json(x, out);
 }
 
-void api_models_one(struct tsr_api_exchange *x, const char *name, size_t size)
+static int hex(char c)
+{
+    return c >= '0' && c <= '9'                 ? c - '0'
+           : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                : -1;
+}
+
+/* A name as a path has it: percent-encoded. Returns its size; longer ones are cut, and are
+ * nobody's. */
+static size_t decode_name(const char *path, size_t size, char name[API_NAME_MAX])
+{
+    size_t n = 0;
+    for (size_t i = 0; i < size && n < API_NAME_MAX; i++) {
+        int high = size - i > 2 && path[i] == '%' ? hex(path[i + 1]) : -1;
+        int low = high >= 0 ? hex(path[i + 2]) : -1;
+        name[n++] = low >= 0 ? (char)(high << 4 | low) : path[i];
+        i += low >= 0 ? 2 : 0;
+    }
+    return n;
+}
+
+void api_models_one(struct tsr_api_exchange *x, const char *rest, size_t rest_size)
 {
     struct tsr_api *api = x->api;
+    char name[API_NAME_MAX], names[384];
+    size_t size = decode_name(rest, rest_size, name);
     for (uint32_t i = 0; i < api->options.n_engines; i++) {
         const struct api_engine *engine = &api->engines[i];
         if (engine->known && strlen(engine->name) == size &&
@@ -185,7 +208,6 @@ void api_models_one(struct tsr_api_exchange *x, const char *name, size_t size)
         }
     }
     struct api_problem problem = {0};
-    char names[384];
     list_names(api, names, sizeof names);
     api_problem_set(&problem, 404, "invalid_request_error", "model_not_found", "model",
                     "the model '%.*s' does not exist here; there is %s",

@@ -208,6 +208,8 @@ static void test_models(void **state)
     assert_int_equal(told.status, 200);
     assert_says(&told, "{\"id\":\"echo\",");
     assert_says(&told, "\"kernels\":\"ref\""); /* STATUS came meanwhile */
+    house_get(&house, &told, "/v1/models/%65ch%6F");
+    assert_int_equal(told.status, 200);
     house_get(&house, &told, "/v1/models/other");
     assert_refused(&told, 404, "model", "model_not_found");
 }
