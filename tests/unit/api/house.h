@@ -23,7 +23,7 @@
 #include <tsr/shm/door.h>
 #include <tsr/shm/log.h>
 
-enum { HOUSE_ASKS_MAX = 64, HOUSE_TOLD_BYTES = 1 << 20, HOUSE_TURNS = 20000 };
+enum { HOUSE_ASKS_MAX = 128, HOUSE_TOLD_BYTES = 1 << 20, HOUSE_TURNS = 20000 };
 
 /* What an engine was asked. */
 struct asked {
