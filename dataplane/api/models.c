@@ -186,7 +186,8 @@ static size_t decode_name(const char *path, size_t size, char name[API_NAME_MAX]
     for (size_t i = 0; i < size && n < API_NAME_MAX; i++) {
         int high = size - i > 2 && path[i] == '%' ? hex(path[i + 1]) : -1;
         int low = high >= 0 ? hex(path[i + 2]) : -1;
-        name[n++] = low >= 0 ? (char)(high << 4 | low) : path[i];
+        const uint8_t byte = (uint8_t)(high * 16 + low);
+        name[n++] = low >= 0 ? (char)byte : path[i];
         i += low >= 0 ? 2 : 0;
     }
     return n;

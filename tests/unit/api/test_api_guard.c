@@ -155,7 +155,7 @@ static int set_up_keys(void **state)
     int fd = mkstemp(keys_path);
     assert_true(fd >= 0);
     for (int i = 0; i < 3; i++) {
-        char name[8], line[TSR_KEYS_LINE_BYTES];
+        char name[16], line[TSR_KEYS_LINE_BYTES];
         struct tsr_err err;
         sprintf(name, "key%d", i);
         assert_int_equal(tsr_keys_make(name, secrets[i], line, &err), 0);
