@@ -24,6 +24,7 @@ enum {
 int cli_generate(int argc, char **argv);
 int cli_chat(int argc, char **argv);
 int cli_tokenize(int argc, char **argv);
+int cli_embed(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_bench(int argc, char **argv);
 int cli_top(int argc, char **argv);

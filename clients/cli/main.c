@@ -12,6 +12,7 @@ static const char help[] =
     "\n"
     "    tessera generate [OPTIONS] [PROMPT]   one answer, as it comes\n"
     "    tessera chat [OPTIONS]                a conversation\n"
+    "    tessera embed [OPTIONS] [TEXT]        its embedding, as a JSON array\n"
     "    tessera status [OPTIONS]              model, memory, threads, requests\n"
     "    tessera top [OPTIONS]                 the same, live, with rates\n"
     "    tessera bench [OPTIONS]               latency and throughput through the channel\n"
@@ -58,6 +59,7 @@ static int run(int argc, char **argv)
         {"generate", cli_generate},
         {"chat", cli_chat},
         {"tokenize", cli_tokenize_or_hand_over},
+        {"embed", cli_embed},
         {"status", cli_status},
         {"top", cli_top},
         {"bench", cli_bench},

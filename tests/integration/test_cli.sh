@@ -19,7 +19,7 @@ want 2 "$tessera" sing
 says err "no command 'sing'"
 want 0 "$tessera" --help
 says out "Exit codes"
-for command in generate chat tokenize status top bench; do
+for command in generate chat tokenize embed status top bench; do
     want 0 "$tessera" "$command" --help
     says out "tessera $command"
     says out "--socket"
@@ -35,7 +35,7 @@ want 2 "$tessera" top --interval 0
 want 2 "$tessera" bench --streams 0
 
 # Nobody there.
-for command in "generate hello" chat "tokenize hello" status "top --once" bench; do
+for command in "generate hello" chat "tokenize hello" "embed hello" status "top --once" bench; do
     # shellcheck disable=SC2086
     want 3 "$tessera" $command --socket "$work/nobody.sock"
     says err "nobody.sock"
@@ -93,7 +93,7 @@ says err "2048\|2,048" # the context that the prompt exceeds
 [ ! -s "$work/out" ] || fail "a refused prompt has an answer"
 
 # Output that cannot be written is no success, and a closed one does not become the engine's socket.
-for command in "generate --raw --tokens 2 Once" "generate --raw --json --tokens 2 Once" "tokenize Once" "status --json" --help; do
+for command in "generate --raw --tokens 2 Once" "generate --raw --json --tokens 2 Once" "tokenize Once" "embed Once" "status --json" --help; do
     [ "$command" = --help ] || command+=" ${at[*]}"
     # shellcheck disable=SC2086
     want 1 bash -c '"$@" >/dev/full' - "$tessera" $command
@@ -114,6 +114,19 @@ text=$(sed -n 's/^ *[0-9]*  "\(.*\)"$/\1/p' "$work/out" | tr -d '\n')
 
 want 0 "$tessera" tokenize "${at[@]}" "wörld"
 says out '\\xc3\|ö'
+
+# Embeddings: numbers that round-trip, of length 1, the same for the same text.
+want 0 "$tessera" embed "${at[@]}" "Hello there, world"
+cp "$work/out" "$work/embedding"
+[ "$(wc -l <"$work/out")" = 1 ] || fail "an embedding of $(wc -l <"$work/out") lines"
+awk '{ gsub(/[][,]/, " "); for (i = 1; i <= NF; i++) s += $i * $i; exit !(NF > 100 && s > 0.9999 && s < 1.0001) }' \
+    "$work/out" || fail "the embedding is not of length 1: $(head -c 300 "$work/out")"
+echo -n "Hello there, world" | timeout 60 "$tessera" embed "${at[@]}" >"$work/out"
+cmp -s "$work/out" "$work/embedding" || fail "the same text, another embedding"
+want 0 "$tessera" embed "${at[@]}" --chat "Hello there, world"
+! cmp -s "$work/out" "$work/embedding" || fail "--chat makes no difference"
+want 1 "$tessera" embed "${at[@]}" "$(seq 3000)"
+says err "2048"
 
 # Status and bench.
 want 0 "$tessera" status "${at[@]}"
