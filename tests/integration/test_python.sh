@@ -18,10 +18,12 @@ pip() { "$work/venv/bin/pip" --disable-pip-version-check --no-cache-dir "$@" >"$
 offline=(--no-index --no-build-isolation)
 
 cd "$work/clone/clients/python" || fail "no clients/python"
-"$work/venv/bin/python" -c "from setuptools import build_meta; build_meta.build_sdist('$work/sdist')" >"$work/sdist.log" 2>&1 ||
-    fail "no sdist: $(tail -n 30 "$work/sdist.log")"
-(cd "$work" && pip wheel "${offline[@]}" --no-deps -w "$work/wheel" "$work"/sdist/tessera-*.tar.gz) || exit 1
-compgen -G "$work/wheel/tessera-*-abi3-*.whl" >/dev/null || fail "the sdist made $(ls "$work/wheel")"
+if [ -z "${TESSERA_SANITIZE:-}" ]; then
+    "$work/venv/bin/python" -c "from setuptools import build_meta; build_meta.build_sdist('$work/sdist')" >"$work/sdist.log" 2>&1 ||
+        fail "no sdist: $(tail -n 30 "$work/sdist.log")"
+    (cd "$work" && pip wheel "${offline[@]}" --no-deps -w "$work/wheel" "$work"/sdist/tessera-*.tar.gz) || exit 1
+    compgen -G "$work/wheel/tessera-*-abi3-*.whl" >/dev/null || fail "the sdist made $(ls "$work/wheel")"
+fi
 pip install "${offline[@]}" "$work/clone/clients/python"
 
 cd "$work/clone/clients/python/tests" || fail "no tests"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 from . import _errors
 from ._errors import InUse, Invalid, TesseraError, Unsupported
 from ._libtessera import ffi, lib
-from ._requests import Answer, Embedding, Request, Text, TokenIds, read
+from ._requests import Answer, Embedding, Request, Text, TokenIds, read, reason_name
 from ._types import Info, Options, Status, StatusNode, StatusRequest, StatusThread
 
 if TYPE_CHECKING:
@@ -233,6 +233,7 @@ class Engine:
         return read(
             Status,
             s,
+            requests_ended={reason_name(i): n for i, n in enumerate(s.requests_ended) if n},
             nodes=[read(StatusNode, s.nodes[i]) for i in range(s.node_count)],
             threads=[
                 read(StatusThread, thread, state=_THREAD_STATES[thread.state])

@@ -28,6 +28,10 @@ def text_of(pointer: Any, count: int) -> str:
     return ffi.unpack(pointer, count).decode(errors="replace") if count else ""
 
 
+def reason_name(reason: int) -> str:
+    return ffi.string(lib.tessera_reason_name(reason)).decode()  # type: ignore[no-any-return]
+
+
 def read(kind: type[T], struct: Any, **more: Any) -> T:
     """The dataclass whose fields are those of a C struct, but for what `more` says."""
     for field in fields(kind):  # type: ignore[arg-type]
@@ -212,8 +216,7 @@ class Answer(Request):
         elif event.kind == lib.TESSERA_ACCEPTED:
             self.accepted = read(Accepted, event, in_reasoning=bool(event.in_reasoning))
         elif event.kind == lib.TESSERA_DONE:
-            reason = ffi.string(lib.tessera_reason_name(event.reason)).decode()
-            self.end = read(End, event, reason=reason)
+            self.end = read(End, event, reason=reason_name(event.reason))
         super().take(event)
 
     def is_ready(self) -> bool:

@@ -186,6 +186,12 @@ class Status:
     completion_tokens: int
     requests_done: int
     requests_refused: int
+    requests_ended: Mapping[str, int]
+    """Of those done, by the reason of their end."""
+    cached_tokens: int
+    queue_ns: int
+    prefill_ns: int
+    decode_ns: int
     requests_running: int
     requests_waiting: int
     requests_parked: int

@@ -153,6 +153,7 @@ def test_status_and_info(engine):
     assert status.model == engine.info.model and status.engine == engine.info.engine
     assert status.requests_running + status.requests_parked >= 1 and status.channels >= 1
     assert status.nodes and status.threads
+    assert sum(status.requests_ended.values()) == status.requests_done
     assert status.requests[0].state in ("prefilling", "decoding", "parking")
     assert sum(t.token is not None for t in answer) == 399  # status() kept its events
     assert engine.info.has_chat and engine.info.context_tokens == 2048
