@@ -331,6 +331,7 @@ struct tsr_api_exchange *tsr_api_begin(struct tsr_api *api, const struct tsr_api
                                        uint64_t now_ns)
 {
     api->now_ns = now_ns;
+    poll_keys(api);
     if (answer_at_once(door, stream, request)) {
         ++*api_route_counter(api, api_route_health(), 200);
         return NULL;
@@ -448,7 +449,6 @@ void tsr_api_sent(struct tsr_api_exchange *x, uint64_t held_bytes, uint64_t now_
 
 void tsr_api_cancel(struct tsr_api_exchange *x)
 {
-    api_ask_aborted(x);
     api_forget(x);
 }
 

@@ -17,12 +17,12 @@
 #include <tsr/shm/link.h>
 
 enum {
-    API_CHOICES_MAX = 8,        /* `n` */
-    API_PROMPTS_MAX = 64,       /* of a completion */
-    API_INPUTS_MAX = 2048,      /* of an embedding request, as OpenAI's */
-    API_NAME_MAX = 160,         /* a model's name with its suffix */
-    API_ID_MAX = 48,            /* of an answer: "chatcmpl-..." */
-    API_SCRATCH_BYTES = 256000, /* a piece of a stream: a token's record, escaped */
+    API_CHOICES_MAX = 8,      /* `n` */
+    API_PROMPTS_MAX = 64,     /* of a completion */
+    API_INPUTS_MAX = 2048,    /* of an embedding request, as OpenAI's */
+    API_NAME_MAX = 160,       /* a model's name with its suffix */
+    API_ID_MAX = 48,          /* of an answer: "chatcmpl-..." */
+    API_SCRATCH_BYTES = 8192, /* an error's object */
     API_ANSWER_BYTES_MAX = 15 << 20,
     API_HELD_BYTES = 64 << 10, /* at the door: beyond, no more credit */
 };
@@ -207,6 +207,7 @@ struct tsr_api_exchange {
     uint64_t serial;               /* tells it from the next one in the same place */
     bool in_use;
     bool said_head;
+    bool torn; /* a piece of its stream found no memory */
     unsigned status;
     uint64_t begun_ns;
     const char *origin;  /* to be named in the answer (CORS); NULL: none */
@@ -269,8 +270,8 @@ struct tsr_api {
     struct tsr_json *readers[8]; /* at rest */
     uint32_t n_readers;
     struct tsr_json *inner; /* for JSON inside of strings */
-    struct tsr_out scratch; /* fixed room: a piece of a stream */
-    struct tsr_out whole;   /* growing: a whole answer */
+    struct tsr_out scratch; /* fixed room: an error's object */
+    struct tsr_out whole;   /* growing: a piece of a stream, or a whole answer */
     uint64_t bodies_bytes;
 
     struct tsr_keys *keys;
@@ -337,6 +338,9 @@ struct api_ask *api_ask_add(struct tsr_api_exchange *x, const struct api_input *
 /* Gives the asks to the engine. */
 void api_ask_all(struct tsr_api_exchange *x);
 
+/* From the engine: all of its payload has been sent. */
+void api_ask_sent(struct api_ask *ask);
+
 /* In ask_end(): the ask goes on with another payload, for list entries beyond those at once. */
 void api_ask_again(struct api_ask *ask, uint32_t index, size_t off, uint32_t bytes);
 
@@ -346,9 +350,6 @@ void api_ask_lost(struct api_ask *ask);
 
 /* Enough of it: the engine is told, the ask ends well. */
 void api_ask_finish(struct api_ask *ask);
-
-/* The client left: its asks count as aborted. */
-void api_ask_aborted(struct tsr_api_exchange *x);
 
 /* The engine is told that nobody listens any more, and the ask is free again. */
 void api_ask_release(struct api_ask *ask);

@@ -79,12 +79,27 @@ void api_ask_release(struct api_ask *ask)
     set_free(api, ask);
 }
 
+static void submit(struct api_ask *ask)
+{
+    ask->exchange->asks_unsent++;
+    api_engine_submit(ask->exchange->engine, ask);
+}
+
 void api_ask_all(struct tsr_api_exchange *x)
 {
     for (struct api_ask *ask = x->asks; ask; ask = ask->next) {
-        if (!ask->ended && !ask->sending && !ask->id) {
-            api_engine_submit(x->engine, ask);
-        }
+        submit(ask);
+    }
+}
+
+void api_ask_sent(struct api_ask *ask)
+{
+    struct tsr_api_exchange *x = ask->exchange;
+    struct api_problem problem = {0};
+    if (--x->asks_unsent == 0 && x->next_input == x->n_inputs && !x->wants.echo) {
+        tsr_out_fini(&x->payload);
+        tsr_out_init_growing(&x->payload, API_ANSWER_BYTES_MAX);
+        (void)api_account(x, &problem); /* less than before */
     }
 }
 
@@ -97,7 +112,7 @@ void api_ask_again(struct api_ask *ask, uint32_t index, size_t off, uint32_t byt
     ask->payload_bytes = bytes;
     ask->payload_sent = 0;
     ask->exchange->asks_live++;
-    api_engine_submit(ask->exchange->engine, ask);
+    submit(ask);
 }
 
 /* ---- Credit ---- */
@@ -133,36 +148,46 @@ static void add_usage(struct tsr_api_exchange *x, const struct api_ask *ask)
     x->usage.reasoning_tokens += ask->usage.reasoning_tokens;
 }
 
-static void observe(struct api_ask *ask, enum api_finished finished)
+static void observe(const struct api_ask *ask)
 {
-    struct api_observed *seen = &ask->exchange->engine->observed;
-    if (!ask->exchange->style->text) {
+    const struct tsr_api_exchange *x = ask->exchange;
+    struct api_observed *seen = &x->engine->observed;
+    if (!x->style->text) {
         return; /* no generation */
     }
-    uint64_t now_ns = ask->exchange->api->now_ns;
-    seen->finished[finished]++;
-    tsr_histogram_observe(&seen->latency, (double)(now_ns - ask->exchange->begun_ns) * 1e-9);
-    if (finished == API_DONE_STOP || finished == API_DONE_LENGTH) {
-        tsr_histogram_observe(&seen->queue, (double)ask->queue_ns * 1e-9);
-        tsr_histogram_observe(&seen->prefill, (double)ask->prefill_ns * 1e-9);
-        tsr_histogram_observe(&seen->decode, (double)ask->decode_ns * 1e-9);
-        tsr_histogram_observe(&seen->prompt_tokens, ask->usage.prompt_tokens);
-        tsr_histogram_observe(&seen->generation_tokens, ask->usage.completion_tokens);
+    tsr_histogram_observe(&seen->latency, (double)(x->api->now_ns - x->begun_ns) * 1e-9);
+    tsr_histogram_observe(&seen->queue, (double)ask->queue_ns * 1e-9);
+    tsr_histogram_observe(&seen->prefill, (double)ask->prefill_ns * 1e-9);
+    tsr_histogram_observe(&seen->decode, (double)ask->decode_ns * 1e-9);
+    tsr_histogram_observe(&seen->prompt_tokens, ask->usage.prompt_tokens);
+    tsr_histogram_observe(&seen->generation_tokens, ask->usage.completion_tokens);
+}
+
+/* A piece of the stream found no memory: it cannot go on without it. */
+static bool break_torn(struct tsr_api_exchange *x)
+{
+    struct api_problem problem = {0};
+    if (x->torn) {
+        api_problem_set(&problem, 503, "server_error", "overloaded", NULL,
+                        "there was no memory for a part of the answer");
+        api_fail(x, &problem);
+        return true;
     }
+    return false;
 }
 
 static void end_well(struct api_ask *ask)
 {
     struct tsr_api_exchange *x = ask->exchange;
     ask->ended = true;
-    observe(ask, ask->finish == API_FINISH_LENGTH ? API_DONE_LENGTH : API_DONE_STOP);
+    observe(ask);
     charge(ask);
     add_usage(x, ask);
     x->asks_live--;
     if (x->style->ask_end) {
         x->style->ask_end(ask);
     }
-    if (x->asks_live == 0) {
+    if (x->asks_live == 0 && !break_torn(x)) {
         x->style->end(x);
     }
 }
@@ -171,7 +196,6 @@ static void end_badly(struct api_ask *ask, const struct api_problem *problem)
 {
     ask->ended = true;
     charge(ask);
-    observe(ask, problem->status == 408 ? API_DONE_ABORT : API_DONE_ERROR);
     api_fail(ask->exchange, problem);
 }
 
@@ -182,15 +206,6 @@ void api_ask_lost(struct api_ask *ask)
                     "the engine went away before the answer was complete: try again");
     problem.retry_s = 2;
     end_badly(ask, &problem);
-}
-
-void api_ask_aborted(struct tsr_api_exchange *x)
-{
-    for (struct api_ask *ask = x->asks; ask; ask = ask->next) {
-        if (!ask->ended) {
-            observe(ask, API_DONE_ABORT);
-        }
-    }
 }
 
 void api_ask_finish(struct api_ask *ask)
@@ -276,7 +291,6 @@ static void time_token(struct api_ask *ask, const struct api_token *token)
     }
     ask->last_ns = token->time_ns;
     ask->usage.completion_tokens++;
-    seen->generation_sum++;
 }
 
 static void take_token(struct api_ask *ask, const struct api_token *token)
@@ -303,6 +317,9 @@ static void take_token(struct api_ask *ask, const struct api_token *token)
         style->flush(ask, token->time_ns);
     }
     struct api_problem problem = {0};
+    if (break_torn(x)) {
+        return;
+    }
     if (ask->over) {
         api_ask_finish(ask);
     } else if ((!x->wants.stream || style->gathers) && !api_account(x, &problem)) {
@@ -319,7 +336,6 @@ static void take_accepted(struct api_ask *ask, const struct tsr_wire_accepted *a
     ask->usage.cached_tokens = accepted->cached_tokens;
     ask->accepted_ns = accepted->time_ns;
     ask->thinking = (accepted->flags & TSR_ACCEPTED_REASONING) != 0;
-    x->engine->observed.prompt_sum += accepted->prompt_tokens;
     if (x->style->accepted) {
         x->style->accepted(ask);
     }

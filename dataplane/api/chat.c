@@ -52,7 +52,7 @@ static void write_logprobs(struct api_ask *ask, struct tsr_out *out)
         return;
     }
     tsr_out_text(out, "{\"content\":[");
-    tsr_out_bytes(out, ask->outs[API_OUT_LOGPROBS].bytes, ask->outs[API_OUT_LOGPROBS].size);
+    api_append(&ask->outs[API_OUT_LOGPROBS], out);
     tsr_out_text(out, "],\"refusal\":null}");
     tsr_out_clear(&ask->outs[API_OUT_LOGPROBS]);
 }
@@ -263,7 +263,7 @@ static void write_choice(struct api_ask *ask, struct tsr_out *out)
     }
     if (ask->outs[API_OUT_CALLS].size) {
         tsr_out_text(out, ",\"tool_calls\":[");
-        tsr_out_bytes(out, ask->outs[API_OUT_CALLS].bytes, ask->outs[API_OUT_CALLS].size);
+        api_append(&ask->outs[API_OUT_CALLS], out);
         tsr_out_text(out, "\"}}]");
     }
     tsr_out_text(out, "},\"logprobs\":");

@@ -55,8 +55,7 @@ static void write_logprobs(struct api_ask *ask, struct tsr_out *out)
     }
     for (int i = TOKENS; i <= OFFSETS; i++) {
         tsr_out_text(out, names[i]);
-        tsr_out_bytes(out, ask->outs[i].bytes, ask->outs[i].size);
-        out->full |= ask->outs[i].full;
+        api_append(&ask->outs[i], out);
         tsr_out_clear(&ask->outs[i]);
     }
     tsr_out_text(out, "]}");
@@ -107,7 +106,6 @@ static void stream_accepted(struct api_ask *ask)
     if (!ask->exchange->said_head) {
         api_stream_head(ask->exchange);
     }
-    /* A prompt of any length, in pieces that fit the scratch room. */
     while (size) {
         size_t piece = api_text_piece(text, size);
         send_chunk(ask, text, piece, NULL);
@@ -276,6 +274,7 @@ void api_completions(struct tsr_api_exchange *x)
         api_refuse(x, &problem);
         return;
     }
+    x->next_input = x->n_inputs;
     api_make_id(x->api, "cmpl-", x->id);
     x->style = x->wants.stream ? &completion_stream : &completion_whole;
     api_ask_all(x);

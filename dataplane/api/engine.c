@@ -271,6 +271,7 @@ static void send_asks(struct api_engine *engine)
             return;
         }
         stop_sending(engine, ask);
+        api_ask_sent(ask);
     }
 }
 

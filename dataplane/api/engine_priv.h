@@ -29,11 +29,7 @@ struct api_status {
 struct api_observed {
     struct tsr_histogram first_token, inter_token, latency, queue, prefill, decode;
     struct tsr_histogram prompt_tokens, generation_tokens;
-    uint64_t finished[4]; /* enum api_finished */
-    uint64_t prompt_sum, generation_sum;
 };
-
-enum api_finished { API_DONE_STOP, API_DONE_LENGTH, API_DONE_ABORT, API_DONE_ERROR };
 
 struct api_engine {
     struct tsr_api *api;

@@ -20,8 +20,7 @@ static void write_head(const struct tsr_api_exchange *x, const char *object, str
 
 struct tsr_out *api_event_begin(struct tsr_api_exchange *x, const char *object)
 {
-    struct tsr_out *out = &x->api->scratch;
-    tsr_out_clear(out);
+    struct tsr_out *out = api_whole(x->api);
     tsr_out_text(out, "data: ");
     write_head(x, object, out);
     return out;
@@ -29,7 +28,11 @@ struct tsr_out *api_event_begin(struct tsr_api_exchange *x, const char *object)
 
 void api_event_send(struct tsr_api_exchange *x, struct tsr_out *out)
 {
-    api_body(x, out->bytes, out->size, x->token_ns);
+    if (out->full) {
+        x->torn = true;
+    } else {
+        api_body(x, out->bytes, out->size, x->token_ns);
+    }
 }
 
 void api_stream_end(struct tsr_api_exchange *x, const char *object, bool details)
@@ -47,8 +50,7 @@ void api_stream_end(struct tsr_api_exchange *x, const char *object, bool details
 
 size_t api_text_piece(const char *text, size_t size)
 {
-    enum { PIECE = 16 << 10, ESCAPED = 6 };
-    static_assert(PIECE * ESCAPED < API_SCRATCH_BYTES / 2, "a piece has room for what is round it");
+    enum { PIECE = 16 << 10 };
     if (size <= PIECE) {
         return size;
     }
@@ -69,9 +71,14 @@ struct tsr_out *api_object_begin(struct tsr_api_exchange *x, const char *object)
 void api_piece_write(const struct tsr_out *escaped, struct tsr_out *out)
 {
     tsr_out_text(out, "\"");
-    tsr_out_bytes(out, escaped->bytes, escaped->size);
+    api_append(escaped, out);
     tsr_out_text(out, "\"");
-    out->full |= escaped->full;
+}
+
+void api_append(const struct tsr_out *part, struct tsr_out *out)
+{
+    tsr_out_bytes(out, part->bytes, part->size);
+    out->full |= part->full;
 }
 
 void api_usage_write(const struct api_usage *usage, bool details, struct tsr_out *out)

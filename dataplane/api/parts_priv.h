@@ -4,7 +4,7 @@
 
 #include "fields_priv.h"
 
-/* `data: {"id":...,"object":...,"created":...,"model":...,` in the scratch room. */
+/* `data: {"id":...,"object":...,"created":...,"model":...,` in api_whole(). */
 struct tsr_out *api_event_begin(struct tsr_api_exchange *x, const char *object);
 
 /* Sends what was written there, as what the newest token made. */
@@ -13,12 +13,14 @@ void api_event_send(struct tsr_api_exchange *x, struct tsr_out *out);
 /* The chunk of usage where it is wanted, `data: [DONE]`, and the end of the exchange. */
 void api_stream_end(struct tsr_api_exchange *x, const char *object, bool details);
 
-/* How much of a long text to say at once: whole characters, and no more than the scratch room can
- * hold when all of it is escaped. */
+/* How much of a long text to say in one piece: whole characters. */
 size_t api_text_piece(const char *text, size_t size);
 
-/* `{"id":...,"object":...,"created":...,"model":...,` in the room of whole answers. */
+/* `{"id":...,"object":...,"created":...,"model":...,` in api_whole(). */
 struct tsr_out *api_object_begin(struct tsr_api_exchange *x, const char *object);
+
+/* What was gathered, and whether all of it was. */
+void api_append(const struct tsr_out *part, struct tsr_out *out);
 
 /* Escaped text as a JSON string. */
 void api_piece_write(const struct tsr_out *escaped, struct tsr_out *out);

@@ -27,9 +27,7 @@ static struct tsr_out *event_begin(struct tsr_api_exchange *x, const char *type)
 static void event_send(struct tsr_api_exchange *x, struct tsr_out *out)
 {
     tsr_out_text(out, "}\n\n");
-    if (!out->full) {
-        api_body(x, out->bytes, out->size, x->token_ns);
-    }
+    api_event_send(x, out);
 }
 
 static struct tsr_out *item_event_begin(struct tsr_api_exchange *x, const char *type)
@@ -66,7 +64,7 @@ static void write_response(struct tsr_api_exchange *x, const char *status,
                    x->id, (long long)x->created_s, status);
     tsr_out_bytes(out, x->engine->name_json.bytes, x->engine->name_json.size);
     tsr_out_text(out, ",\"output\":[");
-    tsr_out_bytes(out, items->bytes, items->size);
+    api_append(items, out);
     tsr_out_text(out, "],\"error\":");
     if (problem) {
         tsr_out_text(out, "{\"code\":\"server_error\",\"message\":");
@@ -85,9 +83,8 @@ static void write_response(struct tsr_api_exchange *x, const char *status,
         tsr_out_text(out, "null");
     }
     tsr_out_text(out, ",");
-    tsr_out_bytes(out, x->echo.bytes, x->echo.size);
+    api_append(&x->echo, out);
     tsr_out_text(out, "}");
-    out->full |= items->full || x->echo.full;
 }
 
 static void send_response(struct tsr_api_exchange *x, const char *type, const char *status,

@@ -47,12 +47,11 @@ static void tokens_end(struct tsr_api_exchange *x)
     struct api_ask *ask = x->asks;
     tsr_out_format(out, "{\"count\":%u,\"max_model_len\":%u,\"tokens\":[", ask->pieces,
                    x->engine->hello.context_tokens);
-    tsr_out_bytes(out, ask->outs[IDS].bytes, ask->outs[IDS].size);
+    api_append(&ask->outs[IDS], out);
     tsr_out_text(out, "],\"token_strs\":");
     tsr_out_text(out, x->wants.pieces ? "[" : "null");
-    tsr_out_bytes(out, ask->outs[STRINGS].bytes, ask->outs[STRINGS].size);
+    api_append(&ask->outs[STRINGS], out);
     tsr_out_text(out, x->wants.pieces ? "]}" : "}");
-    out->full |= ask->outs[IDS].full || ask->outs[STRINGS].full;
     api_answer_json(x, out);
 }
 
