@@ -127,9 +127,9 @@ static void ended(struct tsr_conns *conns, struct tsr_conn *conn)
 /* Keeps what HTTP/1.1 does not take yet: the requests behind the one that is answered. */
 static void hold(struct tsr_conns *conns, struct tsr_conn *conn, const uint8_t *bytes, size_t size)
 {
-    uint8_t *held = conns->held_bytes + size <= TSR_CONNS_HELD_BYTES_MAX
-                        ? realloc(conn->held, conn->held_bytes + size)
-                        : NULL;
+    bool may = conn->held_bytes + size <= TSR_CONN_HELD_BYTES_MAX &&
+               conns->held_bytes + size <= TSR_CONNS_HELD_BYTES_MAX;
+    uint8_t *held = may ? realloc(conn->held, conn->held_bytes + size) : NULL;
     if (!held) {
         end(conns, conn);
         return;

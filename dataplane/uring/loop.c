@@ -17,7 +17,8 @@ enum {
     ACCEPT_PAUSE_MS = 100,
     LOG_EVERY_S = 10,
     FILES_EVERY_S = 5, /* certificates may have been renewed */
-    REAP = 256,
+    REAP = 16,         /* completions, between looks at the clock */
+    REAP_NS = 200000,
 };
 
 static const uint64_t second_ns = 1000000000u;
@@ -290,14 +291,15 @@ static void complete(struct tsr_loop *loop, const struct io_uring_cqe *cqe)
     }
 }
 
-/* How many completions there were. Those that come meanwhile are of the next turn. */
+/* How many completions were taken. Those that come meanwhile, and those for which there is no time
+ * (many handshakes at once), are of the next turn: tokens do not wait for them. */
 static uint32_t reap(struct tsr_loop *loop)
 {
     struct io_uring *ring = &loop->o.uring->ring;
     struct io_uring_cqe *cqes[REAP];
     uint32_t left = io_uring_cq_ready(ring);
     uint32_t done = 0;
-    while (left) {
+    while (left && (done == 0 || tsr_clock_ns() - loop->now_ns < REAP_NS)) {
         uint32_t n = io_uring_peek_batch_cqe(ring, cqes, left < REAP ? left : REAP);
         for (uint32_t i = 0; i < n; i++) {
             complete(loop, cqes[i]);

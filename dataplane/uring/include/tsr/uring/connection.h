@@ -19,9 +19,10 @@
 #include <tsr/uring/tls.h>
 
 enum {
-    TSR_CONN_PARTS = 4,                  /* of an answer, sent at once */
-    TSR_CONNS_HELD_BYTES_MAX = 64 << 20, /* of all connections: see `held` */
-    TSR_CONNS_REST_MS = 1000,            /* after that long TLS gives its buffers back */
+    TSR_CONN_PARTS = 4,                /* of an answer, sent at once */
+    TSR_CONN_HELD_BYTES_MAX = 1 << 20, /* see `held` */
+    TSR_CONNS_HELD_BYTES_MAX = 64 << 20,
+    TSR_CONNS_REST_MS = 1000, /* after that long TLS gives its buffers back */
 };
 
 struct tsr_conn {
