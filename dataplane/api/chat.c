@@ -321,10 +321,7 @@ static void read_length(struct tsr_api_exchange *x, const struct api_fields *fie
 /* Answers in a schema, in sounds, with searches: what would change the answer is not ignored. */
 static void refuse_others(const struct api_fields *fields)
 {
-    static const char *const names[] = {
-        "audio",         "prediction",     "web_search_options", "guided_json", "guided_regex",
-        "guided_choice", "guided_grammar", "structured_outputs", "grammar",     "json_schema",
-        "best_of",       "use_beam_search"};
+    static const char *const names[] = {"audio", "prediction", "web_search_options"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         api_field_unsupported(fields, names[i]);
     }

@@ -196,6 +196,30 @@ static void read_stream(const struct api_fields *fields, struct api_wants *wants
     }
 }
 
+/* What other servers have and would change the answer. */
+static void refuse_others(const struct api_fields *fields)
+{
+    static const char *const names[] = {"guided_json",
+                                        "guided_regex",
+                                        "guided_choice",
+                                        "guided_grammar",
+                                        "structured_outputs",
+                                        "grammar",
+                                        "json_schema",
+                                        "use_beam_search",
+                                        "min_tokens",
+                                        "stop_token_ids",
+                                        "bad_words",
+                                        "allowed_token_ids",
+                                        "prompt_logprobs",
+                                        "truncate_prompt_tokens",
+                                        "include_stop_str_in_output",
+                                        "logits_processors"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        api_field_unsupported(fields, names[i]);
+    }
+}
+
 void api_sampling_read(struct tsr_api_exchange *x, const struct api_fields *fields)
 {
     struct tsr_wire_submit *submit = api_submit_of(x);
@@ -208,6 +232,7 @@ void api_sampling_read(struct tsr_api_exchange *x, const struct api_fields *fiel
     x->wants.choices = choices;
     read_biases(fields, x);
     read_stops(fields, x);
+    refuse_others(fields);
     while (x->submit.size % 8) {
         tsr_out_bytes(&x->submit, "", 1);
     }

@@ -96,6 +96,7 @@ static const struct refused {
      "only"},
     {"/v1/chat/completions", "{" HI ",\"audio\":{\"voice\":\"x\"}}", 400, "audio", "supported"},
     {"/v1/chat/completions", "{" HI ",\"guided_json\":{\"a\":1}}", 400, "guided_json", "supported"},
+    {"/v1/completions", "{\"prompt\":\"a\",\"min_tokens\":3}", 400, "min_tokens", "supported"},
     {"/v1/chat/completions", "{" HI ",\"chat_template\":\"x\"}", 400, "chat_template", "supported"},
     {"/v1/chat/completions", "{" HI ",\"chat_template_kwargs\":{\"messages\":1}}", 400,
      "chat_template_kwargs", "'messages'"},
