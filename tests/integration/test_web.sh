@@ -3,4 +3,4 @@
 # Screenshots are kept in build/.../tests/integration/web.
 set -uo pipefail
 . "$TESSERA_SOURCE/tests/integration/web/chromium.sh"
-exec "$python" "$web/check_page.py" "$TESSERA_BUILD/clients/web" "$pictures"
+exec "$python" "$web/check_page.py" "$TESSERA_BUILD/clients/web" "$pictures" "$@"
