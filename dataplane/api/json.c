@@ -129,18 +129,36 @@ void *tsr_json_grown(void *array, uint32_t *capacity, size_t width, size_t wante
     return larger;
 }
 
+static int make_room(struct tsr_json *json, size_t size)
+{
+    if (size <= json->bytes_capacity - json->n_bytes) {
+        return 0;
+    }
+    char *room = tsr_json_grown(json->bytes, &json->bytes_capacity, 1, json->n_bytes + size);
+    if (!room) {
+        return no_memory(json);
+    }
+    json->bytes = room;
+    return 0;
+}
+
 static int put(struct tsr_json *json, const void *bytes, size_t size)
 {
-    if (size > json->bytes_capacity - json->n_bytes) {
-        char *room = tsr_json_grown(json->bytes, &json->bytes_capacity, 1, json->n_bytes + size);
-        if (!room) {
-            return no_memory(json);
-        }
-        json->bytes = room;
+    int rc = make_room(json, size);
+    if (rc == 0) {
+        memcpy(json->bytes + json->n_bytes, bytes, size);
+        json->n_bytes += (uint32_t)size;
     }
-    memcpy(json->bytes + json->n_bytes, bytes, size);
-    json->n_bytes += (uint32_t)size;
-    return 0;
+    return rc;
+}
+
+static int put_byte(struct tsr_json *json, char c)
+{
+    int rc = make_room(json, 1);
+    if (rc == 0) {
+        json->bytes[json->n_bytes++] = c;
+    }
+    return rc;
 }
 
 /* A node behind the others; a value is linked to what holds it. */
@@ -230,7 +248,7 @@ static int end_text(struct tsr_json *json)
 {
     struct tsr_json_value *node = &json->values[json->n_values - 1];
     node->size = json->n_bytes - node->off;
-    int rc = put(json, "", 1);
+    int rc = put_byte(json, '\0');
     if (rc < 0) {
         return rc;
     }
@@ -270,7 +288,7 @@ static int begin_number(struct tsr_json *json, char c)
 {
     json->state = c == '-' ? IN_MINUS : c == '0' ? IN_ZERO : IN_INTEGER;
     int rc = add_node(json, TSR_JSON_NUMBER);
-    return rc < 0 ? rc : put(json, &c, 1);
+    return rc < 0 ? rc : put_byte(json, c);
 }
 
 static int begin_string(struct tsr_json *json, bool is_key)
@@ -347,7 +365,7 @@ static int take_number(struct tsr_json *json, char c)
     enum tsr_json_state next = tsr_json_number_state(json->state, c);
     if (next != IN_MINUS) {
         json->state = next;
-        return put(json, &c, 1);
+        return put_byte(json, c);
     }
     if (!tsr_json_number_is_whole(json->state)) {
         return refuse(json);
@@ -375,7 +393,7 @@ static int take_string(struct tsr_json *json, char c)
     if (json->follows.more) {
         json->state = IN_CHARACTER;
     }
-    return json->follows.more == UINT8_MAX ? refuse(json) : put(json, &c, 1);
+    return json->follows.more == UINT8_MAX ? refuse(json) : put_byte(json, c);
 }
 
 static int take_character(struct tsr_json *json, char c)
@@ -388,7 +406,7 @@ static int take_character(struct tsr_json *json, char c)
     if (!f->more) {
         json->state = IN_STRING;
     }
-    return put(json, &c, 1);
+    return put_byte(json, c);
 }
 
 static int take_escape(struct tsr_json *json, char c)
@@ -404,7 +422,7 @@ static int take_escape(struct tsr_json *json, char c)
         return refuse(json);
     }
     json->state = IN_STRING;
-    return put(json, &meant[letter - letters], 1);
+    return put_byte(json, meant[letter - letters]);
 }
 
 /* A code unit of UTF-16 is whole: a character, or half of one. */
@@ -508,13 +526,17 @@ static int take(struct tsr_json *json, char c)
     }
 }
 
-/* The bytes of a string that stand for themselves, many at once. */
+/* The characters of a string that stand for themselves, many at once. What is cut or wrong is left
+ * to be taken by the byte. */
 static int take_plain(struct tsr_json *json, const char *bytes, size_t size, size_t *taken)
 {
     size_t n = 0;
-    while (n < size && (uint8_t)bytes[n] >= 0x20 && (uint8_t)bytes[n] < 0x80 && bytes[n] != '"' &&
-           bytes[n] != '\\') {
-        n++;
+    while (n < size && (uint8_t)bytes[n] >= 0x20 && bytes[n] != '"' && bytes[n] != '\\') {
+        int step = (uint8_t)bytes[n] < 0x80 ? 1 : tsr_utf8_step(bytes + n, size - n);
+        if (step < 0) {
+            break;
+        }
+        n += (size_t)step;
     }
     *taken = n;
     return n ? put(json, bytes, n) : 0;
