@@ -99,6 +99,10 @@ static int open_model(struct engine *e, struct tsr_err *err)
         return rc;
     }
     e->model_open = true;
+    if (e->options.name) {
+        static_assert(sizeof e->model.name > TSR_SERVE_NAME_MAX, "names fit");
+        strcpy(e->model.name, e->options.name);
+    }
     rc = tsr_exec_plan(&e->plan, &e->model, &e->options.exec, err);
     rc = rc ? rc : plan_requests(e, err);
     if (rc < 0) {

@@ -12,14 +12,15 @@
 
 /* clang-format off */
 enum {
-    OPT_MODEL = 256, OPT_TEMPLATE, OPT_SOCKET, OPT_THREADS, OPT_CPUS, OPT_NO_PIN, OPT_CONTEXT, OPT_KV_BYTES, OPT_WEIGHTS, OPT_ISA,
+    OPT_MODEL = 256, OPT_NAME, OPT_TEMPLATE, OPT_SOCKET, OPT_THREADS, OPT_CPUS, OPT_NO_PIN, OPT_CONTEXT, OPT_KV_BYTES, OPT_WEIGHTS, OPT_ISA,
     OPT_ROWS, OPT_CHUNK, OPT_SEQUENCES, OPT_QUEUE, OPT_PARK, OPT_SPIN, OPT_SPIN_US, OPT_TOKENS, OPT_SECONDS,
     OPT_PAYLOAD, OPT_PROMPTS, OPT_GROUP, OPT_ALLOW, OPT_USER, OPT_NO_SANDBOX, OPT_QUIET, OPT_EXPLAIN, OPT_CHECK,
     OPT_HELP, OPT_VERSION,
 };
 
 static const struct tsr_daemon_option names[] = {
-    {"model", TSR_DAEMON_VALUE, OPT_MODEL}, {"chat-template", TSR_DAEMON_VALUE, OPT_TEMPLATE},
+    {"model", TSR_DAEMON_VALUE, OPT_MODEL}, {"name", TSR_DAEMON_VALUE, OPT_NAME},
+    {"chat-template", TSR_DAEMON_VALUE, OPT_TEMPLATE},
     {"socket", TSR_DAEMON_VALUE, OPT_SOCKET},
     {"threads", TSR_DAEMON_VALUE, OPT_THREADS}, {"cpus", TSR_DAEMON_VALUE, OPT_CPUS},
     {"no-pin", TSR_DAEMON_FLAG, OPT_NO_PIN}, {"context", TSR_DAEMON_VALUE, OPT_CONTEXT},
@@ -46,6 +47,7 @@ void tsr_serve_options_help(FILE *out)
         "PATH is a .gguf file or a Hugging Face directory. Prints \"ready\" on stdout when it is.\n"
         "\n"
         "  --socket PATH           the engine's door [" TSR_SERVE_SOCKET "]\n"
+        "  --name NAME             what clients call the model [as its files do]\n"
         "  --chat-template FILE    this Jinja template instead of the model's own\n"
         "  --weights FORMAT        file, ref, bf16, f16, int8 [file: as the file has them]\n"
         "  --isa NAME              best, ref, avx2, avx512 [best]\n"
@@ -229,6 +231,17 @@ static int allow(struct tsr_door_policy *policy, const char *text, bool group, s
     return 0;
 }
 
+static bool is_name(const char *text)
+{
+    size_t len = strlen(text);
+    for (size_t i = 0; i < len; i++) {
+        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f) {
+            return false;
+        }
+    }
+    return len > 0 && len <= TSR_SERVE_NAME_MAX;
+}
+
 static int set(void *ctx, int option, const char *text, struct tsr_err *err)
 {
     struct tsr_serve_options *o = ctx;
@@ -241,6 +254,13 @@ static int set(void *ctx, int option, const char *text, struct tsr_err *err)
     case OPT_MODEL:
         o->model = text;
         return 0;
+    case OPT_NAME:
+        o->name = text;
+        return is_name(text)
+                   ? 0
+                   : tsr_err_set(err, -EINVAL,
+                                 "--name '%.40s': 1 to %d printable characters are wanted", text,
+                                 TSR_SERVE_NAME_MAX);
     case OPT_TEMPLATE:
         o->chat_template = text;
         return 0;

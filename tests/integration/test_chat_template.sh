@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# --chat-template: a file's template in place of the model's own; what cannot be used is refused before loading.
+# --chat-template and --name: a template and a name in place of the model's own; what cannot be used is refused before loading.
 set -uo pipefail
 source "$(dirname "$0")/engine.sh"
 
@@ -18,7 +18,8 @@ refused "a folder" "own.jinja is no regular file"
 rmdir "$work/own.jinja"
 
 printf '<|im_start|>user\nlist {{ messages[0].content }}<|im_end|>\n<|im_start|>assistant\n\n' >"$work/own.jinja" # Jinja drops the last newline
-start_engine --chat-template "$work/own.jinja"
+start_engine --chat-template "$work/own.jinja" --name "as clients say"
+"$tessera" status --socket "$socket" | grep -q '^Model *as clients say' || fail "the model is not called as --name says"
 own=$("$tessera" generate --socket "$socket" --tokens 12 "all files") || fail "generate"
 raw=$("$tessera" generate --socket "$socket" --tokens 12 --raw --special $'<|im_start|>user\nlist all files<|im_end|>\n<|im_start|>assistant\n')
 [ -n "$own" ] && [ "$own" = "$raw" ] || fail "the template is not the file's: '$own' is not '$raw'"

@@ -59,6 +59,7 @@ static void test_options_refuse(void **state)
         {"--model m --threads 3 --cpus 0-1", "3 workers"},
         {"--model m --cpus 4000", "4000"},
         {"--model m --rows 64 --chunk 64", "--chunk"},
+        {"--model m --name a\tb", "--name"},
         {"--model m --allow tessera", "uid:NAME"},
         {"--model m --allow gid:no-such-group-here", "no-such-group-here"},
         {"--model m --allow uid:0,frob=1", "frob"},

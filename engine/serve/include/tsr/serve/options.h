@@ -19,6 +19,7 @@ enum {
     TSR_SERVE_QUEUE_DEFAULT = 256,
     TSR_SERVE_SPIN_US_DEFAULT = 50,
     TSR_SERVE_PAYLOAD_BYTES_DEFAULT = 1 << 20,
+    TSR_SERVE_NAME_MAX = 127, /* bytes */
 };
 
 enum tsr_serve_action {
@@ -33,6 +34,7 @@ struct tsr_serve_options {
     enum tsr_serve_action action;
     struct tsr_daemon_config config; /* holds the file's strings; others point into argv */
     const char *model;               /* path */
+    const char *name;                /* of the model, for clients; NULL: its own */
     const char *chat_template;       /* path; NULL: the model's own */
     const char *socket;              /* path */
     const char *user;                /* to become when started as root, NULL: the default */
