@@ -43,6 +43,16 @@ static bool read_hash(uint8_t hash[TSR_KEYS_HASH_BYTES], const char *word)
     return true;
 }
 
+/* SHA-256 of nothing: what `printf %s "$UNSET" | sha256sum` gives. */
+static bool is_hash_of_nothing(const uint8_t hash[TSR_KEYS_HASH_BYTES])
+{
+    static const uint8_t nothing[TSR_KEYS_HASH_BYTES] = {
+        0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4,
+        0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b,
+        0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55};
+    return memcmp(hash, nothing, sizeof nothing) == 0;
+}
+
 enum option { REQUESTS, TOKENS, PARALLEL, TENANT, PRIORITY_OF, N_OPTIONS };
 
 static const struct {
@@ -146,6 +156,9 @@ static int read_line(struct tsr_key_line *line, char *text, struct tsr_err *err)
                            "behind the name '%s' must stand sha256: and 64 hexadecimal digits "
                            "(tessera-dataplane --make-key writes such a line)",
                            name);
+    }
+    if (is_hash_of_nothing(line->hash)) {
+        return tsr_err_set(err, -EINVAL, "the hash of '%s' is that of an empty key", name);
     }
     while ((word = strtok_r(NULL, spaces, &rest))) {
         int rc = read_option(&line->rules, word, &seen, err);

@@ -15,8 +15,9 @@
 
 #define SECOND UINT64_C(1000000000)
 
-/* SHA-256 of "abc" (FIPS 180-2, appendix B.1) and of "". */
+/* SHA-256 of "abc" (FIPS 180-2, appendix B.1), of "hello" and of "". */
 #define ABC   "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+#define HELLO "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 #define EMPTY "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 static char folder[] = "/tmp/test_keys_XXXXXX";
@@ -118,7 +119,8 @@ static void test_keys_refuses_files_with_file_and_line(void **state)
         {"a " ABC " tenant=0", "tenant=0: it must be tenant=N with N from 1 to"},
         {"a " ABC " priority=256", "priority=256: it must be priority=N with N from 0 to 255"},
         {"a " ABC " tenant=1 tenant=1", ":1: tenant stands twice"},
-        {"a " ABC "\na " EMPTY, ":2: the name 'a' stands on line 1 already"},
+        {"a " ABC "\na " HELLO, ":2: the name 'a' stands on line 1 already"},
+        {"a " EMPTY, ":1: the hash of 'a' is that of an empty key"},
         {"b " ABC "\na " ABC, ":2: the key of 'a' is that of 'b' on line 1"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -172,7 +174,7 @@ static void test_keys_are_found_by_their_secret(void **state)
 {
     (void)state;
     open_with("# keys\n\n  alice\t" ABC " requests=60/min tokens=1000/min parallel=4 tenant=7 "
-              "priority=200 # hers\r\nbob " EMPTY "#x");
+              "priority=200 # hers\r\nbob " HELLO "#x");
     const struct tsr_key_rules *rules = tsr_key_rules(find("abc"));
     assert_string_equal(rules->name, "alice");
     assert_int_equal(rules->requests_min, 60);
@@ -180,11 +182,12 @@ static void test_keys_are_found_by_their_secret(void **state)
     assert_int_equal(rules->parallel, 4);
     assert_int_equal(rules->tenant, 7);
     assert_int_equal(rules->priority, 200);
-    rules = tsr_key_rules(find(""));
+    rules = tsr_key_rules(find("hello"));
     assert_string_equal(rules->name, "bob");
     assert_true(!rules->requests_min && !rules->tokens_min && !rules->parallel && !rules->tenant);
     assert_int_equal(rules->priority, 128);
     assert_null(find("abd"));
+    assert_null(find(""));
     assert_null(find("ABC"));
     assert_null(tsr_keys_find(keys, "abc", 4));
     assert_null(find("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"));
@@ -244,7 +247,7 @@ static void test_keys_limit_tokens_a_minute(void **state)
 {
     (void)state;
     uint64_t now = 5 * SECOND;
-    open_with("a " ABC " tokens=600/min\nb " EMPTY "\n");
+    open_with("a " ABC " tokens=600/min\nb " HELLO "\n");
     struct tsr_key *key = find("abc");
     assert_int_equal(admit_at(key, now), 0);
     tsr_keys_charge(key, 599, now);
@@ -259,8 +262,8 @@ static void test_keys_limit_tokens_a_minute(void **state)
     assert_int_equal(admit_at(key, now + 12 * SECOND), -EAGAIN);
     assert_true(retry_s < 24 * 3600);
     assert_int_equal(admit_at(key, now + (11 + 24 * 3600) * SECOND), 0);
-    tsr_keys_charge(find(""), UINT64_MAX, now);
-    assert_int_equal(admit_at(find(""), now), 0);
+    tsr_keys_charge(find("hello"), UINT64_MAX, now);
+    assert_int_equal(admit_at(find("hello"), now), 0);
 }
 
 static void test_keys_limit_requests_at_once(void **state)
@@ -285,14 +288,14 @@ static void test_keys_limit_requests_at_once(void **state)
 static void test_keys_that_stay_keep_what_they_used(void **state)
 {
     (void)state;
-    open_with("a " ABC " requests=1/min parallel=1\nb " EMPTY "\n");
-    struct tsr_key *a = find("abc"), *b = find("");
+    open_with("a " ABC " requests=1/min parallel=1\nb " HELLO "\n");
+    struct tsr_key *a = find("abc"), *b = find("hello");
     assert_int_equal(admit_at(a, 0), 0);
     assert_int_equal(admit_at(b, 0), 0);
-    write_file("c " ABC "\na " EMPTY " requests=1/min\n"); /* b has gone, a has another key */
+    write_file("c " ABC "\na " HELLO " requests=1/min\n"); /* b has gone, a has another key */
     assert_int_equal(tsr_keys_reload(keys, &err), 0);
     assert_string_equal(tsr_key_rules(find("abc"))->name, "c");
-    assert_ptr_equal(find(""), a);
+    assert_ptr_equal(find("hello"), a);
     assert_int_equal(tsr_key_rules(a)->parallel, 0);
     assert_int_equal(admit_at(a, 0), -EAGAIN);
     assert_string_equal(tsr_key_rules(b)->name, "b"); /* its request goes on */
@@ -301,7 +304,7 @@ static void test_keys_that_stay_keep_what_they_used(void **state)
     tsr_keys_release(a);
     write_file("");
     assert_int_equal(tsr_keys_reload(keys, &err), 0);
-    assert_null(find(""));
+    assert_null(find("hello"));
 }
 
 static void test_keys_are_read_again_when_the_file_changes(void **state)

@@ -5,8 +5,8 @@
  *     NAME sha256:HEX [requests=N/min] [tokens=N/min] [parallel=N] [tenant=N] [priority=N]
  *
  * NAME: 1 .. 64 of A-Z a-z 0-9 . _ -, once in the file, as is HEX, the SHA-256 of the key's
- * characters. What is left out is not limited. It must be a regular file that others cannot write.
- * Replace it by rename(), so that it is never read half written.
+ * characters (of none: refused). What is left out is not limited. It must be a regular file that
+ * others cannot write. Replace it by rename(), so that it is never read half written.
  *
  * A rate lets a minute's worth pass at once and then flows (a leaky bucket). Used by one thread.
  * Times are CLOCK_MONOTONIC. */
