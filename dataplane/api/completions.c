@@ -68,11 +68,12 @@ static void count_chars(struct api_ask *ask, const char *text, size_t size)
     }
 }
 
-/* The prompt's text: its payload, which is kept. */
+/* The prompt's text, where it is wanted: its payload, which is kept then. */
 static const char *echo_of(const struct api_ask *ask, size_t *size)
 {
-    *size = ask->exchange->wants.echo ? ask->payload_bytes : 0;
-    return ask->exchange->payload.bytes + ask->payload_off;
+    bool echo = ask->exchange->wants.echo;
+    *size = echo ? ask->payload_bytes : 0;
+    return echo ? ask->exchange->payload.bytes + ask->payload_off : "";
 }
 
 /* ---- A stream ---- */

@@ -1,11 +1,14 @@
 /* From a client's bytes to the API and back: HTTP/1.1, the API, and engines behind real channels
  * that answer every request at once, out of the request's own text.
  *
- * Input: a byte that says how the others are cut and how fast the client reads, and what came. What
- * is answered must be whole responses whose JSON reads, and when the client has gone, nothing is
- * left: no exchange, no byte held, no request at an engine. */
+ * Input: a byte that says whether keys are asked for, how the others are cut and how fast the
+ * client reads, and what came. What is answered must be whole responses whose JSON reads, and when
+ * the client has gone, nothing is left: no exchange, no byte held, no request at an engine. */
 #include "../unit/api/house.h"
 #include "../unit/http1/paper_door.h"
+
+#include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <tsr/api/json.h>
 
@@ -13,7 +16,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { TEXT_MAX = 512, PIECE = 3, STILL_TURNS = 2, TURNS_MAX = 1000 };
 
-static struct house house;
+/* One that asks for keys, one that does not. */
+static struct place {
+    struct house house;
+    struct tsr_http1 *http1;
+} places[2];
+
+static struct house *house; /* of the input's place */
 static struct tsr_http1 *http1;
 static struct tsr_json *json;
 
@@ -26,18 +35,19 @@ static void check(bool right)
 
 static void leave(void)
 {
-    tsr_http1_destroy(http1);
-    house_close(&house);
+    for (int i = 0; i < 2; i++) {
+        tsr_http1_destroy(places[i].http1);
+        house_close(&places[i].house);
+    }
     tsr_json_destroy(json);
 }
 
-static void enter(void)
+static void open_place(struct place *place, const char *keys_path)
 {
     static const char *const hosts[] = {"box"}, *const origins[] = {"http://page"};
     struct tsr_wire_hello hellos[2];
     struct tsr_api_options options;
     struct tsr_http1_options options_http1;
-    struct tsr_json_limits limits = {.bytes_max = 1 << 24};
     house_hello(&hellos[0]);
     hellos[0].flags |= TSR_HELLO_REASONING;
     hellos[1] = hellos[0];
@@ -51,10 +61,27 @@ static void enter(void)
     options.origins = origins;
     options.n_origins = 1;
     options.credit_tokens = 8;
-    house_open(&house, hellos, 2, &options);
+    options.keys_path = keys_path;
+    house_open(&place->house, hellos, 2, &options);
     tsr_http1_options_init(&options_http1);
     options_http1.conns_max = 1;
-    check(tsr_http1_create(&http1, house.api, &options_http1, NULL) == 0);
+    check(tsr_http1_create(&place->http1, place->house.api, &options_http1, NULL) == 0);
+}
+
+/* The keys are "abc" and "hello". */
+static void enter(void)
+{
+    static const char keys[] =
+        "a sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad priority=9\n"
+        "b sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824 "
+        "requests=9/min tokens=1000/min parallel=1 tenant=7\n";
+    char path[32];
+    struct tsr_json_limits limits = {.bytes_max = 1 << 24};
+    int fd = memfd_create("keys", MFD_CLOEXEC);
+    check(fd >= 0 && fchmod(fd, 0600) == 0 && write(fd, keys, strlen(keys)) > 0);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    open_place(&places[0], NULL);
+    open_place(&places[1], path);
     check(tsr_json_create(&json, &limits, NULL) == 0);
     atexit(leave);
 }
@@ -238,11 +265,11 @@ static uint32_t serve(struct house_engine *engine)
 /* The API's turn, and the engines'. Their doors have nothing more to do: no system call is made. */
 static void step(void)
 {
-    house.now_ns = tsr_clock_ns();
-    tsr_api_step(house.api, house.now_ns);
-    tsr_api_flush(house.api);
-    for (uint32_t i = 0; i < house.n_engines; i++) {
-        house_take(&house.engines[i]);
+    house->now_ns = tsr_clock_ns();
+    tsr_api_step(house->api, house->now_ns);
+    tsr_api_flush(house->api);
+    for (uint32_t i = 0; i < house->n_engines; i++) {
+        house_take(&house->engines[i]);
     }
 }
 
@@ -251,12 +278,12 @@ static uint32_t turn_house(void)
 {
     uint32_t asked = 0;
     step();
-    for (uint32_t i = 0; i < house.n_engines; i++) {
-        asked += serve(&house.engines[i]);
-        tsr_channel_flush(house.engines[i].channel);
+    for (uint32_t i = 0; i < house->n_engines; i++) {
+        asked += serve(&house->engines[i]);
+        tsr_channel_flush(house->engines[i].channel);
     }
     step();
-    return asked + tsr_api_open(house.api);
+    return asked + tsr_api_open(house->api);
 }
 
 static uint32_t turn(struct door *door, size_t sends)
@@ -387,6 +414,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!http1) {
         enter();
     }
+    house = &places[data[0] % 16 == 3].house;
+    http1 = places[data[0] % 16 == 3].http1;
     size_t piece = data[0] < 128 ? data[0] % 16 * 32 + 17u : SIZE_MAX / 2;
     size_t sends = data[0] % 4 ? SIZE_MAX : 200;
     bool goes = data[0] % 8 == 5; /* before it is answered */
@@ -410,6 +439,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (int i = 0; turn_house(); i++) {
         check(i < TURNS_MAX);
     }
-    check(house_connected(&house));
+    check(house_connected(house));
     return 0;
 }
