@@ -13,4 +13,5 @@ with tessera.connect() as engine:
     answer = engine.chat(chat, tokens_max=64)
     for token in answer:
         print(token.text, end="", flush=True)
-    print(f"\n[{answer.end.completion_tokens} tokens, {answer.end.reason}]")
+    if answer.end:
+        print(f"\n[{answer.end.completion_tokens} tokens, {answer.end.reason}]")

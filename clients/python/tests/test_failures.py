@@ -153,6 +153,23 @@ def test_after_fork(engine):
     assert sum(t.token is not None for t in answer) == 399
 
 
+def test_a_child_does_not_keep_the_channel(daemon, engine):
+    other = tessera.connect(daemon.socket)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writer)
+        os.read(reader, 1)
+        os._exit(0)
+    os.close(reader)
+    before = engine.status().channels
+    other.close()
+    while engine.status().channels == before:  # CTest limits the time
+        pass
+    os.close(writer)
+    os.waitpid(child, 0)
+
+
 def test_interrupt(engine):
     """Ctrl-C ends the loop, and no other answer loses a token."""
     other = engine.generate("Twice", **LONG)
