@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEPT_BYTES = 16 << 10 }; /* of a buffer, for the next ask */
+enum { KEPT_BYTES = 2 << 10 }; /* of a buffer, for the next ask: there are thousands */
 
 /* ---- Making and freeing ---- */
 

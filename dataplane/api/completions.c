@@ -12,20 +12,29 @@ enum { ASKS_MAX = 128, TOKENS_DEFAULT = 16 };
 enum { TEXT = API_OUT_TEXT, TOKENS = 1, VALUES, TOPS, OFFSETS };
 static_assert((int)OFFSETS < (int)API_OUTS, "each list has its room");
 
-static void write_tops(struct api_ask *ask, const struct api_token *token, struct tsr_out *out)
+static void write_top(struct tsr_out *out, bool first, const char *text, size_t size, float logprob)
+{
+    tsr_out_text(out, first ? "" : ",");
+    tsr_out_string(out, text, size);
+    tsr_out_text(out, ":");
+    tsr_out_double(out, api_logprob(logprob));
+}
+
+/* The alternatives, and the token itself where it is none of them. */
+static void write_tops(struct api_ask *ask, const struct api_token *token, const char *text,
+                       size_t size, struct tsr_out *out)
 {
     struct tsr_wire_top top;
-    const char *text;
-    uint32_t at = 0, wanted = ask->exchange->wants.top_logprobs;
+    const char *other;
+    uint32_t at = 0, n = 0, wanted = ask->exchange->wants.top_logprobs;
+    bool own = false;
     tsr_out_text(out, "{");
-    for (uint32_t i = 0; i < wanted && i < token->top_count; i++) {
-        if (!api_token_top(token, &at, &top, &text)) {
-            break;
-        }
-        tsr_out_text(out, i ? "," : "");
-        tsr_out_string(out, text, top.text_bytes);
-        tsr_out_text(out, ":");
-        tsr_out_double(out, api_logprob(top.logprob));
+    while (n < wanted && n < token->top_count && api_token_top(token, &at, &top, &other)) {
+        write_top(out, n++ == 0, other, top.text_bytes, top.logprob);
+        own |= top.token == token->token;
+    }
+    if (!own) {
+        write_top(out, n == 0, text, size, token->logprob);
     }
     tsr_out_text(out, "}");
 }
@@ -39,7 +48,7 @@ static void gather_logprob(struct api_ask *ask, const struct api_token *token)
     }
     tsr_out_string(&ask->outs[TOKENS], text, size);
     tsr_out_double(&ask->outs[VALUES], api_logprob(token->logprob));
-    write_tops(ask, token, &ask->outs[TOPS]);
+    write_tops(ask, token, text, size, &ask->outs[TOPS]);
     tsr_out_uint(&ask->outs[OFFSETS], ask->text_chars);
 }
 

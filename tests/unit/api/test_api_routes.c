@@ -293,6 +293,9 @@ static void test_completion_logprobs(void **state)
     assert_says(&told, "\"logprobs\":{\"tokens\":[\"h\",\"i\"],\"token_logprobs\":[-0.5,-0.5],"
                        "\"top_logprobs\":[{\"h\":-0.5,\"z\":-1.25},{\"i\":-0.5,\"z\":-1.25}],"
                        "\"text_offset\":[0,1]}");
+    house_post(&house, &told, "/v1/completions", "{\"prompt\":\"a\",\"logprobs\":0}");
+    say_text(&house, 1, "h", TSR_REASON_END);
+    assert_says(&told, "\"top_logprobs\":[{\"h\":-0.5}]");
 }
 
 static void test_completion_stream(void **state)
