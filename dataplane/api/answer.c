@@ -72,7 +72,8 @@ bool api_split_is_call(struct api_ask *ask, uint32_t index)
 
 void api_split_call_ended(struct api_ask *ask)
 {
-    if (ask->exchange->wants.one_call) {
+    /* Not where the engine has ended it, in the middle of the call. */
+    if (ask->exchange->wants.one_call && ask->finish == API_FINISH_NONE) {
         ask->over = true;
         ask->finish = API_FINISH_CALLS;
     }

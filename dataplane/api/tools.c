@@ -175,16 +175,17 @@ static enum choice read_choice(const struct api_fields *fields, const struct tsr
     return NONE;
 }
 
-/* How a call begins in the family's words, up to the name or to the arguments. */
+/* How a call begins in the family's words, up to the name or to the arguments. No space at the end:
+ * models write it in one token with what follows. */
 static void write_begun(enum tsr_split_calls family, const char *name, size_t size,
                         struct tsr_out *out)
 {
     static const struct {
         const char *before, *behind;
     } words[] = {
-        [TSR_SPLIT_HERMES] = {"<tool_call>\n{\"name\": \"", ", \"arguments\": "},
-        [TSR_SPLIT_LLAMA3] = {"{\"name\": \"", ", \"parameters\": "},
-        [TSR_SPLIT_MISTRAL] = {"[TOOL_CALLS][{\"name\": \"", ", \"arguments\": "},
+        [TSR_SPLIT_HERMES] = {"<tool_call>\n{\"name\": \"", ", \"arguments\":"},
+        [TSR_SPLIT_LLAMA3] = {"{\"name\": \"", ", \"parameters\":"},
+        [TSR_SPLIT_MISTRAL] = {"[TOOL_CALLS][{\"name\": \"", ", \"arguments\":"},
     };
     tsr_out_text(out, words[family].before);
     if (name) {
@@ -262,7 +263,7 @@ void api_tools_read(struct tsr_api_exchange *x, const struct api_fields *fields,
     if (fields->problem->status || choice == NONE) {
         return; /* the model is not told of tools that it may not call */
     }
-    x->wants.one_call = !parallel;
+    x->wants.one_call = !parallel || choice == NAMED; /* that call is all that is asked for */
     tsr_out_text(out, ",\"tools\":");
     write_tools(fields, tools, flat, out);
     want_calls(x, choice == REQUIRED || choice == NAMED, name, size, out, fields->problem);

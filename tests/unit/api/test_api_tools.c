@@ -31,14 +31,14 @@ static const struct {
     {TSR_TOOLS_HERMES,
      "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>\n<tool_call>\n"
      "{\"name\": \"f\", \"arguments\": {\"a\": 2}}\n</tool_call>",
-     false, "<tool_call>\n{\"name\": \"f\", \"arguments\": ", "<tool_call>\n{\"name\": \""},
+     false, "<tool_call>\n{\"name\": \"f\", \"arguments\":", "<tool_call>\n{\"name\": \""},
     {TSR_TOOLS_LLAMA3,
      "{\"name\": \"f\", \"parameters\": {\"a\": 1}}; {\"name\": \"f\", \"parameters\": {\"a\": 2}}",
-     true, "{\"name\": \"f\", \"parameters\": ", "{\"name\": \""},
+     true, "{\"name\": \"f\", \"parameters\":", "{\"name\": \""},
     {TSR_TOOLS_MISTRAL,
      "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\": 1}}, {\"name\": \"f\", \"arguments\": "
      "{\"a\": 2}}]",
-     true, "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": ", "[TOOL_CALLS][{\"name\": \""},
+     true, "[TOOL_CALLS][{\"name\": \"f\", \"arguments\":", "[TOOL_CALLS][{\"name\": \""},
 };
 
 enum { FAMILIES = sizeof families / sizeof families[0] };
@@ -105,7 +105,12 @@ static void test_forced_calls(void **state)
         char part[160];
         snprintf(part, sizeof part, "\"continue_with\":\"%s\"", json);
         assert_non_null(strstr(house_asked(&house, 0)->payload + 8, part));
-        say_text(&house, 0, "{\"b\":true}", TSR_REASON_END); /* the engine goes on from there */
+        /* The engine goes on from there; behind the call nothing is wanted. */
+        say_accepted(&house, 0, 0);
+        for (const char *c = " {\"b\":true}}]\n</tool_call>"; *c && !told.ended; c++) {
+            say_token(&house, 0, (char[]){*c, 0}, 0);
+        }
+        assert_true(told.ended);
         assert_says(&told, "\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"b\\\":true}\"}}]");
         assert_says(&told, "\"finish_reason\":\"tool_calls\"");
         house_post(&house, &told, "/v1/chat/completions",
@@ -142,6 +147,20 @@ static void test_one_call_only(void **state)
         if (!stream) {
             house_close(&house);
         }
+    }
+}
+
+static void test_a_call_that_was_cut(void **state)
+{
+    (void)state;
+    open_family(TSR_TOOLS_HERMES);
+    for (uint32_t i = 0; i < 2; i++) {
+        house_post(&house, &told, "/v1/chat/completions",
+                   i ? "{" HI "," TOOLS ",\"parallel_tool_calls\":false}" : "{" HI "," TOOLS "}");
+        say_text(&house, i, "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\"",
+                 TSR_REASON_LENGTH);
+        assert_says(&told, "\"name\":\"f\",\"arguments\":\"{\\\"a\\\"\"}}]");
+        assert_says(&told, "\"finish_reason\":\"length\"");
     }
 }
 
@@ -201,6 +220,7 @@ int main(void)
         cmocka_unit_test_teardown(test_calls_streamed, tear_down),
         cmocka_unit_test_teardown(test_forced_calls, tear_down),
         cmocka_unit_test_teardown(test_one_call_only, tear_down),
+        cmocka_unit_test_teardown(test_a_call_that_was_cut, tear_down),
         cmocka_unit_test_teardown(test_no_tools_when_none_may_be_called, tear_down),
         cmocka_unit_test_teardown(test_special_tokens_are_not_content, tear_down),
         cmocka_unit_test_teardown(test_models_without_tools, tear_down),
