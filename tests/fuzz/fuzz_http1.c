@@ -35,18 +35,20 @@ static void check_bounds(const struct door *door)
 static void settle(struct door *door, size_t sends)
 {
     size_t before;
+    bool waited;
     do {
         before = door->out.size;
+        waited = fake.waits;
         door->sends = sends;
+        if (waited) {
+            fake_answer(fake.waits, 200, "waited");
+        }
         if (door->conn) {
             tsr_http1_sent(door->conn, 0); /* the socket takes bytes again */
         }
         door_turn(door);
-        if (fake.waits) {
-            fake_answer(fake.waits, 200, "waited");
-        }
         check_bounds(door);
-    } while (door->conn && (door->out.size != before || fake.waits));
+    } while (door->conn && (door->out.size != before || waited || fake.waits));
 }
 
 static void talk(const uint8_t *data, size_t size, size_t piece, size_t sends, struct text *result)
