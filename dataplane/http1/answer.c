@@ -5,13 +5,20 @@
 #include <string.h>
 #include <time.h>
 
+enum { SMALL_BYTES = 16 << 10 };
+
+/* Bytes that may wait for a connection. The last quarter of the room is for small answers, so that
+ * some who do not read large ones cannot take it from all others. */
+static size_t held_max(const struct tsr_http1 *http1)
+{
+    return http1->blocks.used < http1->blocks.n / 4 * 3 ? http1->options.answer_bytes_max
+                                                        : SMALL_BYTES;
+}
+
 static void put(struct tsr_http1_conn *conn, const void *bytes, size_t size)
 {
-    if (conn->broken) {
-        return;
-    }
     struct tsr_http1 *http1 = conn->http1;
-    conn->broken = conn->out.held + size > http1->options.answer_bytes_max ||
+    conn->broken = conn->broken || conn->out.held + size > held_max(http1) ||
                    !tsr_http1_queue_put(&http1->blocks, &conn->out, bytes, size);
 }
 

@@ -234,6 +234,35 @@ static void test_more_than_may_be_held_breaks_the_connection(void **state)
     door_close(&door);
 }
 
+/* Those who do not read leave room for small answers. */
+static void test_answers_that_are_not_read_leave_room(void **state)
+{
+    (void)state;
+    enum { GREEDY = 100 };
+    struct tsr_http1_conn *greedy[GREEDY];
+    struct tsr_http1_options options;
+    tsr_http1_options_init(&options);
+    options.conns_max = GREEDY + 1;
+    options.answers_bytes_max = 10000000;
+    struct door door;
+    door_open(&door, &options);
+    for (unsigned i = 0; i < GREEDY; i++) {
+        char wait[] = "GET /wait HTTP/1.1\r\n" HOST "\r\n";
+        greedy[i] = tsr_http1_open(door.http1, NULL);
+        tsr_http1_feed(greedy[i], wait, strlen(wait));
+        fake_head(fake.waits, 200, TSR_API_UNKNOWN);
+        while (tsr_http1_wants(greedy[i]) != TSR_HTTP1_CLOSE) {
+            fake_body(fake.waits, "as much as it may hold, and a little more", 0);
+        }
+    }
+    feed(&door, "GET /none HTTP/1.1\r\n" HOST "\r\n");
+    assert_int_equal(door.out.size, strlen("HTTP/1.1 204 No Content\r\n" COMMON "\r\n"));
+    for (unsigned i = 0; i < GREEDY; i++) {
+        tsr_http1_close(greedy[i]);
+    }
+    door_close(&door);
+}
+
 static void test_a_client_that_goes_cancels(void **state)
 {
     (void)state;
@@ -491,6 +520,7 @@ int main(void)
         cmocka_unit_test(test_answers_that_are_not_read_hold_back_requests),
         cmocka_unit_test(test_the_api_hears_what_is_held),
         cmocka_unit_test(test_more_than_may_be_held_breaks_the_connection),
+        cmocka_unit_test(test_answers_that_are_not_read_leave_room),
         cmocka_unit_test(test_a_client_that_goes_cancels),
         cmocka_unit_test(test_idle_connections_end),
         cmocka_unit_test(test_slow_heads_end),

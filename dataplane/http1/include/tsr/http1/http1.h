@@ -38,7 +38,7 @@ struct tsr_http1_options {
     uint32_t stall_bytes;     /* ... move as many bytes in that time, or all that there is [4096] */
     size_t heads_bytes_max;   /* of all heads that come in pieces; more: 503 [64 MiB] */
     size_t answer_bytes_max;  /* queued for one connection; more: it is aborted [16 MiB] */
-    size_t answers_bytes_max; /* queued for all connections [256 MiB] */
+    size_t answers_bytes_max; /* queued for all; the last quarter: 16 KiB for each [256 MiB] */
 };
 
 /* The defaults in brackets above. */
