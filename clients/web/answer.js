@@ -125,7 +125,7 @@ class Answer {
             changed();
         }
         if (finish === "length") {
-            return "Cut at the longest answer allowed.";
+            return "Cut at max tokens, or where the context is full.";
         }
         return finish ? "" : "The connection ended before the answer did.";
     }

@@ -327,6 +327,7 @@ let stateNow = "";
 function showState(state) {
     find("#state").dataset.state = state;
     setText(find("#state-text"), STATES[state]);
+    find("#state").title = STATES[state];
     if (state !== stateNow || (models.length === 0 && state !== "lost")) {
         stateNow = state;
         loadModels();

@@ -2,7 +2,7 @@
 /* The live figures: /metrics once a second while the page is visible. */
 
 const POLL_MS = 1000;
-const WINDOW_SCRAPES = 15; /* percentiles are those of the last 15 scrapes: in one second too little happens */
+const WINDOW_MS = 15500; /* of percentiles: in one second too little happens */
 
 const CHARTS = [
     {
@@ -85,8 +85,10 @@ class Figures {
             this.scrapes = [];
             this.points = [];
         }
-        this.scrapes = [...this.scrapes, scrape].slice(-1 - WINDOW_SCRAPES);
-        this.points = [...this.points, this.pointNow()].slice(-CHART_SECONDS);
+        const missed = Math.round((scrape.at - (this.scrapes.at(-1)?.at ?? scrape.at)) / POLL_MS) - 1;
+        this.scrapes = [...this.scrapes.filter(({ at }) => at >= scrape.at - WINDOW_MS), scrape];
+        const gap = Array(Math.min(Math.max(missed, 0), CHART_SECONDS)).fill({});
+        this.points = [...this.points, ...gap, this.pointNow()].slice(-CHART_SECONDS);
         for (const chart of this.charts) {
             chart.show(this.points);
         }

@@ -3,10 +3,12 @@
     python3 check_box.py FOLDER_FOR_SCREENSHOTS
 """
 
+import hashlib
 import json
 import os
 import pathlib
 import re
+import secrets
 import sys
 import tempfile
 import unittest
@@ -135,6 +137,24 @@ class BoxTest(unittest.TestCase):
                 self.assertEqual(self.page.run(look.CONTRAST)["poor"], [])
                 self.assertEqual(self.page.run(look.TARGETS), [])
         self.page.size(*browsers.DESK)
+
+
+class KeyTest(unittest.TestCase):
+    def test_a_key_opens_the_box(self):
+        key = "tsr-" + secrets.token_urlsafe(32)
+        with Box(keys=f"web sha256:{hashlib.sha256(key.encode()).hexdigest()}\n") as locked, tempfile.TemporaryDirectory() as scratch:
+            page = browsers.Browser(locked.url + "/", scratch)
+            try:
+                page.open()
+                page.wait("the wish for a key", lambda: page.text("#state-text") == "Wants an API key")
+                page.find("#show-settings").click()
+                page.find("#api_key").send_keys(key + Keys.TAB)
+                page.find("#settings [aria-label=Close]").click()
+                page.wait("ready", lambda: page.text("#state-text") == "Ready")
+                page.find("#prompt").send_keys("list all files" + Keys.ENTER)
+                page.wait("an answer", lambda: page.all(".turn.assistant .facts") and "tokens" in page.text(".turn.assistant .facts"))
+            finally:
+                page.close()
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ class Chat(PageTest):
             ("error", "The engine ended while it answered.", "So far"),
             ("cut", "The connection broke before the answer ended.", "So far"),
             ("garbled", "The box sent an event that is not JSON.", "So far"),
-            ("length", "Cut at the longest answer allowed.", "So far"),
+            ("length", "Cut at max tokens, or where the context is full.", "So far"),
             ("refused", "'temperature' is 3, and at most 2 is possible.", ""),
             ("busy", "The engine is being started. Try again in 2 s.", ""),
             ("gateway", "The box answered 502", ""),
@@ -198,7 +198,7 @@ class Kept(PageTest):
         self.assertEqual(self.names(), ["think two", "length one"])
         page.find("#conversations li:nth-child(2) .name").click()
         self.assertEqual(page.text(".turn.user .text"), "length one")
-        self.assertEqual(self.last(".note"), "Cut at the longest answer allowed.")
+        self.assertEqual(self.last(".note"), "Cut at max tokens, or where the context is full.")
         page.find("#conversations li:nth-child(2) [aria-label^=Delete]").click()
         self.assertEqual(self.names(), ["think two"])
         self.assertEqual(page.run("return Object.keys(localStorage).filter((key) => key.startsWith('tessera.conversation')).length"), 1)
@@ -314,6 +314,8 @@ class Figures(PageTest):
         self.assertEqual(len(box.requests), count)
         page.run("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
         page.wait("the next scrape", lambda: len(box.requests) > count)
+        path = "return [...document.querySelectorAll('.plot path.live')].at(-1).getAttribute('d')"
+        page.wait("a line with a gap", lambda: page.run(path).count("M") == 2)
 
     def test_quantiles(self):
         """Against values computed by hand as histogram_quantile() defines them."""
