@@ -239,17 +239,38 @@ static bool next_element(struct tsr_api_text *list, struct tsr_api_text *element
     return false;
 }
 
-/* host [":" port] (RFC 3986, 3.2.2), without user information. */
-static bool is_authority(struct tsr_api_text text)
+/* Whether all of it is of the given letters, digits and other characters. */
+static bool consists_of(struct tsr_api_text text, bool letters, const char *others)
 {
     for (size_t i = 0; i < text.size; i++) {
-        uint8_t c = (uint8_t)text.bytes[i];
-        if (!(tokens[c] && c != '#' && c != '^' && c != '`' && c != '|') &&
-            !strchr("(),;=:[]", c)) {
+        char c = text.bytes[i];
+        bool letter = (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+        if (!(letters && letter) && !(c >= '0' && c <= '9') && !strchr(others, c)) {
             return false;
         }
     }
     return true;
+}
+
+/* host [":" port] (RFC 3986, 3.2.2 and 3.2.3), without user information. */
+static bool is_authority(struct tsr_api_text text)
+{
+    bool literal = text.size && text.bytes[0] == '[';
+    struct tsr_api_text host = literal ? cut(&text, ']') : cut(&text, ':');
+    if (!literal) {
+        return consists_of(host, true, "-._~%!$&'()*+,;=") && consists_of(text, false, "");
+    }
+    bool closed = host.bytes + host.size < text.bytes;
+    if (text.size && *text.bytes == ':') {
+        text.bytes++;
+        text.size--;
+    } else if (text.size) {
+        return false;
+    }
+    host.bytes++;
+    host.size--;
+    return closed && host.size && consists_of(host, true, "-._~!$&'()*+,;=:") &&
+           consists_of(text, false, "");
 }
 
 static bool read_version(struct tsr_http1_head *head, struct tsr_api_text version,
