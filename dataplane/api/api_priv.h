@@ -125,11 +125,11 @@ struct api_ask {
     /* the answer so far */
     struct api_usage usage;
     enum api_finish finish;
-    uint64_t accepted_ns, first_ns, last_ns; /* the engine's; 0: not yet */
+    bool accepted;
+    uint64_t first_ns, last_ns; /* of tokens, the engine's; 0: not yet */
     uint64_t queue_ns, prefill_ns, decode_ns;
     bool thinking;                 /* the last text was reasoning */
     bool over;                     /* enough: what still comes is dropped */
-    bool opened;                   /* a stream's style: the first piece was sent */
     uint32_t pieces;               /* a style's own count */
     size_t text_chars;             /* of content so far */
     bool visible;                  /* ... of which some are no white space */

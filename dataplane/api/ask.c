@@ -59,7 +59,7 @@ static void set_free(struct tsr_api *api, struct api_ask *ask)
 static void charge(const struct api_ask *ask)
 {
     const struct tsr_api_exchange *x = ask->exchange;
-    if (x->key && ask->accepted_ns) {
+    if (x->key && ask->accepted) {
         bool first = ask->index % x->wants.choices == 0;
         tsr_keys_charge(
             x->key, (uint64_t)ask->usage.completion_tokens + (first ? ask->usage.prompt_tokens : 0),
@@ -105,7 +105,7 @@ void api_ask_sent(struct api_ask *ask)
 
 void api_ask_again(struct api_ask *ask, uint32_t index, size_t off, uint32_t bytes)
 {
-    ask->ended = false;
+    ask->ended = ask->accepted = false;
     ask->usage = (struct api_usage){0};
     ask->index = index;
     ask->payload_off = off;
@@ -332,9 +332,9 @@ static void take_token(struct api_ask *ask, const struct api_token *token)
 static void take_accepted(struct api_ask *ask, const struct tsr_wire_accepted *accepted)
 {
     struct tsr_api_exchange *x = ask->exchange;
+    ask->accepted = true;
     ask->usage.prompt_tokens = accepted->prompt_tokens;
     ask->usage.cached_tokens = accepted->cached_tokens;
-    ask->accepted_ns = accepted->time_ns;
     ask->thinking = (accepted->flags & TSR_ACCEPTED_REASONING) != 0;
     if (x->style->accepted) {
         x->style->accepted(ask);
@@ -417,22 +417,24 @@ void api_ask_event(struct api_ask *ask, const void *record, const struct tsr_rec
         struct tsr_wire_error error;
     } copy;
     memcpy(&copy, record, info->bytes < sizeof copy ? info->bytes : sizeof copy);
-    bool sense = true; /* event types that this version does not know are ignored */
+    /* What generates is accepted once, before anything else is said; but it may be refused. Event
+     * types that this version does not know are ignored. */
+    bool sense = true, begun = ask->accepted || !style->text;
     switch (info->type) {
     case TSR_EV_TOKEN:
-        sense = style->text && read_token(record, info->bytes, &token);
+        sense = style->text && begun && read_token(record, info->bytes, &token);
         if (sense) {
             take_token(ask, &token);
         }
         break;
     case TSR_EV_ACCEPTED:
-        sense = info->bytes >= sizeof copy.accepted;
+        sense = info->bytes >= sizeof copy.accepted && !ask->accepted;
         if (sense) {
             take_accepted(ask, &copy.accepted);
         }
         break;
     case TSR_EV_DONE:
-        sense = info->bytes >= sizeof copy.done;
+        sense = info->bytes >= sizeof copy.done && begun;
         if (sense) {
             take_done(ask, &copy.done);
         }

@@ -396,6 +396,27 @@ static void test_more_than_the_channel_takes(void **state)
     assert_int_equal(house.engines[0].n_asked, 65); /* the one that still waited was never sent */
 }
 
+static void test_engine_that_makes_no_sense(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 4; i++) {
+        house_post(&house, &told, "/v1/chat/completions",
+                   i % 2 ? "{" HI ",\"stream\":true}" : "{" HI "}");
+        if (i < 2) {
+            say_token(&house, i, "a", 0);
+        } else {
+            say_done(&house, i, TSR_REASON_END); /* before it was accepted */
+        }
+        assert_refused(&told, 502, NULL, "makes no sense");
+    }
+    house_post(&house, &told, "/v1/chat/completions", "{" HI ",\"stream\":true}");
+    say_accepted(&house, 4, 0);
+    say_accepted(&house, 4, 0);
+    assert_true(told.ended);
+    assert_says(&told, "makes no sense");
+    house_turn(&house);
+}
+
 static void test_drain(void **state)
 {
     (void)state;
@@ -431,6 +452,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_engine_gone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_two_engines, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_more_than_the_channel_takes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_engine_that_makes_no_sense, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_drain, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

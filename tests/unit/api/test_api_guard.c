@@ -138,6 +138,7 @@ static void test_heads(void **state)
               HI);
     assert_int_equal(house_asked(&house, 0)->submit.priority, 200);
     assert_int_equal(house_asked(&house, 0)->submit.deadline_ms, 1500);
+    say_accepted(&house, 0, 0);
     say_done(&house, 0, TSR_REASON_DEADLINE);
     assert_refused(&told, 504, NULL, "deadline_exceeded");
 }

@@ -319,6 +319,7 @@ static void say_embedding(uint32_t i, float first)
 {
     struct tsr_channel *channel = house.engines[0].channel;
     uint32_t bytes = (uint32_t)sizeof(struct tsr_wire_embedding) + 12;
+    say_accepted(&house, i, 0);
     struct tsr_wire_embedding *event = tsr_channel_reserve(channel, bytes);
     const float values[] = {first, 0.5f, -1};
     event->request = house_asked(&house, i)->id;
