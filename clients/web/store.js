@@ -78,13 +78,19 @@ function isConversation(kept) {
         typeof kept.system === "string" &&
         typeof kept.changed === "number" &&
         Array.isArray(kept.messages) &&
-        kept.messages.every(
-            (m) =>
-                m !== null &&
-                typeof m === "object" &&
-                (m.role === "user" || m.role === "assistant") &&
-                typeof m.content === "string",
-        )
+        kept.messages.every(isMessage)
+    );
+}
+
+function isMessage(kept) {
+    const times = kept?.times ?? { tokens: 0, first_seconds: 0, tiles: "" };
+    return (
+        (kept?.role === "user" || kept?.role === "assistant") &&
+        typeof kept.content === "string" &&
+        ["model", "reasoning", "note"].every((name) => ["string", "undefined"].includes(typeof kept[name])) &&
+        typeof times.tokens === "number" &&
+        typeof times.first_seconds === "number" &&
+        typeof times.tiles === "string"
     );
 }
 

@@ -2,12 +2,10 @@
 /* A message as it stands on the page. */
 
 class Turn {
-    /* `again` is what asks for the answer anew; null where that cannot be. */
+    /* `again()` asks for the answer anew. */
     constructor(message, again) {
         this.message = message;
         this.body = make("div", { class: "text" });
-        this.note = make("p", { class: "note" });
-        this.facts = make("div", { class: "facts" });
         const name = message.role === "user" ? "You" : message.model || "Answer";
         this.element = make("article", { class: `turn ${message.role}`, "aria-label": name }, make("h2", {}, name));
         if (message.role === "user") {
@@ -17,10 +15,13 @@ class Turn {
         }
         this.markdown = new Markdown(this.body);
         this.reasoning = null;
+        this.note = make("p", { class: "note" });
         this.tiles = make("div", { class: "tiles", role: "img" });
         this.words = make("span");
         this.again = iconButton("again", "Ask again", again);
-        this.facts.append(
+        this.facts = make(
+            "div",
+            { class: "facts" },
             this.words,
             iconButton("copy", "Copy answer", () => copy(message.content)),
             this.again,

@@ -261,7 +261,10 @@ class Kept(PageTest):
 
     def test_spoilt_storage(self):
         page.run("""localStorage.setItem("tessera.conversation.a", "{"); localStorage.setItem("tessera.settings", "7");
-            localStorage.setItem("tessera.conversation.b", '{"id": "b", "title": "", "system": "", "changed": 1, "messages": [null]}')""")
+            localStorage.setItem("tessera.conversation.b", '{"id": "b", "title": "", "system": "", "changed": 1, "messages": [null]}');
+            const message = { role: "assistant", content: "" };
+            for (const [id, more] of Object.entries({ c: { times: 7 }, d: { reasoning: {} }, e: { role: "system" } }))
+                localStorage.setItem("tessera.conversation." + id, JSON.stringify({ id, title: "", system: "", changed: 1, messages: [{ ...message, ...more }] }))""")
         page.open()
         self.wait_text("#state-text", "Ready")
         self.assertEqual(self.names(), [])
@@ -500,7 +503,7 @@ class Keyboard(PageTest):
     def test_settings_by_key(self):
         page.find("#show-settings").send_keys(Keys.ENTER)
         self.assertTrue(page.find("#settings").is_displayed())
-        for _ in range(30):
+        for _ in range(14):
             self.press(Keys.TAB)
             self.assertTrue(page.run("return document.activeElement.closest('#settings') !== null || document.activeElement === document.body"))
         self.press(Keys.ESCAPE)
