@@ -18,12 +18,16 @@ int tsr_loop_show_figures(struct tsr_loop *loop, struct tsr_err *err)
 {
     const struct tsr_conns_figures *c = &loop->conns->figures;
     struct tsr_loop_figures *l = &loop->figures;
-    init(&l->token[0]);
-    init(&l->token[1]);
+    for (int woken = 0; woken < 2; woken++) {
+        init(&l->token_work[woken]);
+        init(&l->token[woken]);
+    }
     init(&l->request);
+    init(&l->bell);
     const char *refused = "Connections that were closed at once";
     const char *handshakes = "TLS handshakes";
-    const char *token = "From a token's publication until its bytes were handed to the kernel";
+    const char *work = "From a token's publication until the kernel was called with its bytes";
+    const char *token = "The same until that call returned, which may have woken the client";
     const struct tsr_figure figures[] = {
         {"tessera:door_connections", "Open connections", TSR_FIGURE_GAUGE, NULL, &c->open},
         {"tessera:door_connections_total", "Connections accepted", TSR_FIGURE_COUNTER, NULL,
@@ -58,11 +62,17 @@ int tsr_loop_show_figures(struct tsr_loop *loop, struct tsr_err *err)
          TSR_FIGURE_COUNTER, NULL, &l->idle_closed},
         {"tessera:door_enters_total", "Calls of io_uring_enter", TSR_FIGURE_COUNTER, NULL,
          &l->enters},
+        {"tessera:door_token_work_seconds", work, TSR_FIGURE_HISTOGRAM, "woken=\"no\"",
+         &l->token_work[0]},
+        {"tessera:door_token_work_seconds", work, TSR_FIGURE_HISTOGRAM, "woken=\"yes\"",
+         &l->token_work[1]},
         {"tessera:door_token_seconds", token, TSR_FIGURE_HISTOGRAM, "woken=\"no\"", &l->token[0]},
         {"tessera:door_token_seconds", token, TSR_FIGURE_HISTOGRAM, "woken=\"yes\"", &l->token[1]},
         {"tessera:door_request_seconds",
-         "From a request's last byte until the engine could see the request", TSR_FIGURE_HISTOGRAM,
-         NULL, &l->request},
+         "From a request's last byte until its record was there for the engine",
+         TSR_FIGURE_HISTOGRAM, NULL, &l->request},
+        {"tessera:door_bell_seconds", "Waking an engine that sleeps", TSR_FIGURE_HISTOGRAM, NULL,
+         &l->bell},
     };
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < sizeof figures / sizeof *figures; i++) {

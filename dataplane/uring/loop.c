@@ -342,20 +342,19 @@ static int enter(struct tsr_loop *loop, bool idle)
     return tsr_uring_enter(loop->o.uring, 0);
 }
 
-/* The newest tokens have been submitted. */
-static void note_tokens(struct tsr_loop *loop, bool slept)
+/* The newest tokens: their bytes are about to be handed to the kernel, or have been. */
+static void note_tokens(struct tsr_loop *loop, struct tsr_histogram *histogram)
 {
     struct tsr_conns *conns = loop->conns;
     uint64_t now_ns = conns->n_stamps ? tsr_clock_ns() : 0;
     for (uint32_t i = 0; i < conns->n_stamps; i++) {
         uint64_t token_ns = conns->stamps[i] < now_ns ? conns->stamps[i] : now_ns;
-        tsr_histogram_observe(&loop->figures.token[slept], (double)(now_ns - token_ns) * 1e-9);
+        tsr_histogram_observe(histogram, (double)(now_ns - token_ns) * 1e-9);
     }
-    conns->n_stamps = 0;
 }
 
-/* The figures of HTTP/1.1; and how long it took from the last bytes of requests to their submit
- * records. */
+/* The figures of HTTP/1.1; and how long it took from the last bytes of requests to their records,
+ * which are there for the engine now: tsr_api_flush() shows them before it rings. */
 static void note_requests(struct tsr_loop *loop)
 {
     struct tsr_http1_counts counts;
@@ -368,6 +367,17 @@ static void note_requests(struct tsr_loop *loop)
     loop->figures.heads_bytes = counts.heads_bytes;
     loop->figures.answers_bytes = counts.answers_bytes;
     loop->figures.enters = loop->o.uring->enters;
+}
+
+/* Shows the engines what was asked of them. The bell of one that sleeps is a wake-up, and is timed
+ * apart. */
+static void flush(struct tsr_loop *loop)
+{
+    note_requests(loop);
+    uint64_t began_ns = tsr_clock_ns();
+    if (tsr_api_flush(loop->o.api)) {
+        tsr_histogram_observe(&loop->figures.bell, (double)(tsr_clock_ns() - began_ns) * 1e-9);
+    }
 }
 
 static int turn(struct tsr_loop *loop)
@@ -385,17 +395,18 @@ static int turn(struct tsr_loop *loop)
         tsr_api_disarm(loop->o.api);
     }
     done += tsr_api_step(loop->o.api, loop->now_ns);
-    tsr_api_flush(loop->o.api);
-    note_requests(loop);
+    flush(loop);
     make_room(loop);
     while (tsr_conns_serve(loop->conns)) { /* bytes that were held were requests */
-        tsr_api_flush(loop->o.api);
+        flush(loop);
     }
     sync_signals(loop);
     sync_accepting(loop);
     sync_engines(loop);
+    note_tokens(loop, &loop->figures.token_work[slept]);
     int rc = enter(loop, done == 0);
-    note_tokens(loop, slept);
+    note_tokens(loop, &loop->figures.token[slept]);
+    loop->conns->n_stamps = 0;
     return rc;
 }
 

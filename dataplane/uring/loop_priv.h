@@ -7,8 +7,8 @@
 #include <tsr/uring/loop.h>
 
 struct tsr_loop_figures {
-    struct tsr_histogram token[2]; /* [1]: the turn began with a wake-up */
-    struct tsr_histogram request;
+    struct tsr_histogram token_work[2], token[2]; /* [1]: the turn began with a wake-up */
+    struct tsr_histogram request, bell;
     uint64_t enters;
     uint64_t accept_pauses, idle_closed, refused;
     uint64_t malformed; /* requests, of HTTP/1.1 */

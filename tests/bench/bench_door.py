@@ -6,9 +6,10 @@
 health  /health by wrk on CPU 0; the door alone on CPU 1, then nginx with a constant answer alone there; they alternate.
         At least nginx's rate.
 idle    10,000 keep-alive connections that have each had an answer: memory of the door. At most 200 MiB.
-tokens  engine and clients on CPU 0, the door on CPU 1, polling: from a token's publication until its bytes are with the
-        kernel (p50 at most 30 us), from a request's last byte until the engine could see it (p50 at most 60 us). Then
-        the same with a door that sleeps: wake-ups are in it.
+tokens  engine and clients on CPU 0, the door on CPU 1, polling: from a token's publication until the kernel is called
+        with its bytes (p50 at most 30 us), and until that call is back (on one machine it does the client's receiving
+        too, and wakes it); from a request's last byte until its record is there for the engine (p50 at most 60 us), and
+        what the bell of an engine that sleeps takes. Then the same with a door that sleeps: its wake-ups are in it.
 
 ROUNDS=5, SECONDS=5 and STREAMS="1 8" in the environment change the cases.
 """
@@ -178,15 +179,16 @@ def tokens(model, counts, requests, length):
             port = int(box.url.rsplit(":", 1)[1])
             asyncio.run(streams(port, 1, 2, length))
             for count in counts:
-                def look():
-                    return (buckets(box, "tessera:door_token_seconds", 'woken="no"' if spins else 'woken="yes"'),
-                            buckets(box, "tessera:door_request_seconds"))
-                before = look()
+                woken = 'woken="no"' if spins else 'woken="yes"'
+                names = [("tessera:door_token_work_seconds", woken), ("tessera:door_token_seconds", woken), ("tessera:door_request_seconds", ""),
+                         ("tessera:door_bell_seconds", "")]
+                before = [buckets(box, *name) for name in names]
                 asyncio.run(streams(port, count, requests, length))
-                token, request = [[quantile(b, a, part) for part in (0.5, 0.99)] for b, a in zip(before, look())]
-                print(f"tokens   {'polling ' if spins else 'sleeping'} {count:3} streams: token to kernel p50 {token[0]:6.1f} p99 {token[1]:7.1f} us"
-                      f"{' (p50 at most 30)' if spins else ''}, request to engine p50 {request[0]:6.1f} p99 {request[1]:7.1f} us"
-                      f"{' (p50 at most 60)' if spins else ''}", flush=True)
+                after = [buckets(box, *name) for name in names]
+                work, token, request, bell = [" ".join(f"{quantile(b, a, part):7.1f}" for part in (0.5, 0.99)) for b, a in zip(before, after)]
+                print(f"tokens   {'polling ' if spins else 'sleeping'} {count:3} streams, p50 and p99 in us: token to kernel {work}"
+                      f"{' (p50 at most 30)' if spins else ''}, and back {token}; request to record {request}"
+                      f"{' (p50 at most 60)' if spins else ''}, engine's bell {bell}", flush=True)
         finally:
             box.__exit__()
             os.sched_setaffinity(0, cpus)
