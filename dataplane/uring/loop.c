@@ -25,11 +25,16 @@ static const uint64_t second_ns = 1000000000u;
 
 /* ---- Accepting ---- */
 
-/* Where all slots are taken, the connection that is idle for the longest time makes room. */
+static bool is_anybody_waiting(const struct tsr_loop *loop)
+{
+    return loop->waiting_first != loop->waiting_end;
+}
+
+/* For who waits, the connection that is idle for the longest time makes room. */
 static void make_room(struct tsr_loop *loop)
 {
     struct tsr_http1_conn *idlest = tsr_http1_idlest(loop->o.http1);
-    if (idlest && tsr_conns_full(loop->conns)) {
+    if (idlest && is_anybody_waiting(loop) && tsr_conns_full(loop->conns)) {
         loop->figures.idle_closed++;
         tsr_http1_fail(idlest);
     }
@@ -42,7 +47,7 @@ static void add(struct tsr_loop *loop, int fd, uint32_t i)
 
 static void let_in(struct tsr_loop *loop)
 {
-    while (loop->waiting_first != loop->waiting_end && !tsr_conns_full(loop->conns)) {
+    while (is_anybody_waiting(loop) && !tsr_conns_full(loop->conns)) {
         struct tsr_loop_waiting next = loop->waiting[loop->waiting_first++ % TSR_LOOP_WAITING_MAX];
         add(loop, next.fd, next.socket);
     }
@@ -60,16 +65,16 @@ static void let_wait(struct tsr_loop *loop, int fd, uint32_t i)
 
 static void send_away(struct tsr_loop *loop)
 {
-    while (loop->waiting_first != loop->waiting_end) {
+    while (is_anybody_waiting(loop)) {
         close(loop->waiting[loop->waiting_first++ % TSR_LOOP_WAITING_MAX].fd);
     }
 }
 
-/* Accepts where it may. Where no slot is free, who comes waits in the backlog. */
+/* Accepts where it may: as long as nobody waits for a slot. Who comes then waits in the backlog. */
 static void sync_accepting(struct tsr_loop *loop)
 {
     let_in(loop);
-    bool may = loop->phase == TSR_LOOP_SERVING && !tsr_conns_full(loop->conns) &&
+    bool may = loop->phase == TSR_LOOP_SERVING && !is_anybody_waiting(loop) &&
                loop->now_ns >= loop->accept_again_ns;
     for (uint32_t i = 0; i < loop->o.sockets->n; i++) {
         if (may && !loop->accepting[i]) {

@@ -224,18 +224,20 @@ class Keys(unittest.TestCase):
         first, key = self.make("first")
         second, other = self.make("second")
         self.assertNotIn(key, first)
-        with open(path, "w") as file:
-            file.write(first)
+
+        def write(text):  # as its header says: it is never there half written
+            with open(path + ".new", "w") as file:
+                file.write(text)
+            os.rename(path + ".new", path)
+
+        write(first)
         with Door("--listen", "0.0.0.0:0", "--engine", "/nonexistent/engine.sock", "--keys", path) as door:
             self.assertEqual([self.status(door), self.status(door, key), self.status(door, other)], [401, 200, 401])
-            with open(path + ".new", "w") as file:
-                file.write(second)
-            os.rename(path + ".new", path)
+            write(second)
             door.process.send_signal(signal.SIGHUP)
             Box.wait(lambda: self.status(door, other) == 200, "the new key is not known")
             self.assertEqual(self.status(door, key), 401)
-            with open(path, "w") as file:
-                file.write("nonsense\n")
+            write("nonsense\n")
             door.process.send_signal(signal.SIGHUP)
             time.sleep(0.1)
             self.assertEqual(self.status(door, other), 200)
@@ -337,6 +339,7 @@ class Connections(unittest.TestCase):
             busy = [door.connect() for _ in range(4)]
             for connection in busy:
                 connection.sendall(b"GET /health HTTP/1.1\r\n")
+            time.sleep(0.5)  # they have begun
             with door.connect() as late:
                 late.sendall(health())
                 self.assertTrue(read_head(late).startswith(b"HTTP/1.1 200"))  # when a head took too long
