@@ -204,6 +204,7 @@ static void begin_end(struct tsr_loop *loop)
         loop->drain_until_ns = loop->now_ns + loop->o.drain_s * second_ns;
         tsr_notify_say(loop->o.notify, "STOPPING=1\nSTATUS=finishing %u answers",
                        tsr_api_open(loop->o.api));
+        tsr_sockets_close(loop->o.sockets); /* who comes now is refused, and goes elsewhere */
         send_away(loop);
         tsr_api_drain(loop->o.api);
         tsr_http1_drain(loop->o.http1);

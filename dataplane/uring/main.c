@@ -112,8 +112,7 @@ static int give_up_files(const struct dataplane *d, struct tsr_err *err)
 /* io_uring_enter serves clients. The others are for the API's thread, which connects to engines,
  * and for files that are read again. */
 static const char *const door_calls[] = {
-    "io_uring_enter", "socket",  "connect", "setsockopt", "openat",
-    "newfstatat",     "pread64", "ioctl",   "unlink",     NULL,
+    "io_uring_enter", "socket", "connect", "openat", "newfstatat", "unlink", NULL,
 };
 
 static int give_up_calls(struct tsr_err *err)

@@ -37,7 +37,7 @@ struct tsr_loop_options {
 int tsr_loop_create(struct tsr_loop **loop, const struct tsr_loop_options *options,
                     struct tsr_err *err);
 
-/* Serves until a signal ends it; then no connection is open. A negative errno with a sentence where
+/* Serves until a signal ends it; then nothing listens and no connection is open. A negative errno with a sentence where
  * the ring fails. */
 int tsr_loop_run(struct tsr_loop *loop, struct tsr_err *err);
 
