@@ -241,7 +241,7 @@ show_url() {
     cat <<TXT
 In a browser that page chats and shows live figures; OpenAI's clients take $1/v1 as their base URL.
     curl $1/v1/chat/completions -H 'Content-Type: application/json' \\
-        -d '{"model": ${name//\'/\'\\\'\'}, "messages": [{"role": "user", "content": "What is the capital of France?"}]}'
+        -d '{"model": ${name//\'/\'\\\'\'}, "messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}'
     $tessera top --socket $2
 TXT
 }

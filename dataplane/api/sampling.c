@@ -5,20 +5,30 @@
 
 #include "engine_priv.h"
 
+/* Where a request does not say: what the model's files advise, as vLLM does; without advice
+ * llama.cpp's defaults, since the whole distribution of a small model is mostly noise. */
+static void set_defaults(struct tsr_wire_submit *submit, const struct tsr_wire_hello *hello)
+{
+    const bool advised = hello->flags & TSR_HELLO_SAMPLING;
+    submit->temperature = advised ? hello->temperature : 0.8f;
+    submit->top_p = advised ? hello->top_p : 0.95f;
+    submit->min_p = advised ? hello->min_p : 0.05f;
+    submit->top_k = advised ? hello->top_k : 40;
+    submit->repetition_penalty = advised ? hello->repetition_penalty : 1;
+}
+
 void api_submit_begin(struct tsr_api_exchange *x, enum tsr_payload_kind kind, uint16_t flags,
                       struct api_problem *problem)
 {
-    const struct tsr_wire_submit submit = {
+    struct tsr_wire_submit submit = {
         .tenant = x->engine->hello.flags & TSR_HELLO_TENANTS ? x->tenant : 0,
         .kind = (uint8_t)kind,
         .priority = x->priority,
         .flags = flags,
         .credit = x->api->options.credit_tokens,
         .deadline_ms = x->deadline_ms,
-        .temperature = 1,
-        .top_p = 1,
-        .repetition_penalty = 1,
     };
+    set_defaults(&submit, &x->engine->hello);
     tsr_out_clear(&x->submit);
     tsr_out_bytes(&x->submit, &submit, sizeof submit);
     if (x->submit.full) {
@@ -56,7 +66,9 @@ static void read_numbers(const struct api_fields *fields, struct tsr_wire_submit
     api_field_number(fields, "presence_penalty", -2, 2, &submit->presence_penalty);
     api_field_number(fields, "frequency_penalty", -2, 2, &submit->frequency_penalty);
     /* -1 is "off" in vLLM's words. */
-    if (!value || !tsr_json_integer(fields->json, value, &top_k) || top_k != -1) {
+    if (value && tsr_json_integer(fields->json, value, &top_k) && top_k == -1) {
+        submit->top_k = 0;
+    } else {
         api_field_uint32(fields, "top_k", 0, INT32_MAX, &submit->top_k);
     }
     bool ignore_eos = false;

@@ -62,6 +62,11 @@ static const struct {
     {"eom_token_id",                                  "tokenizer.ggml.eom_token_id"},
     {"pooling_type",                                  ".pooling_type"},
     {"name",                                          "general.name"},
+    {"temperature",                                   "general.sampling.temp"},
+    {"top_p",                                         "general.sampling.top_p"},
+    {"top_k",                                         "general.sampling.top_k"},
+    {"min_p",                                         "general.sampling.min_p"},
+    {"repetition_penalty",                            "general.sampling.penalty_repeat"},
 };
 /* clang-format on */
 enum { KEYS = sizeof keys / sizeof *keys };

@@ -1,6 +1,7 @@
 #include <tsr/model/model.h>
 
 #include "eos_priv.h"
+#include "sampling_priv.h"
 
 #include <tsr/model/source.h>
 
@@ -67,6 +68,7 @@ int tsr_model_open(struct tsr_model *model, const char *path, struct tsr_err *er
         return rc;
     }
     set_name(model, source, path);
+    tsr_sampling_read(model, source);
     model->pooling = source->pooling;
     memcpy(model->pooling_refusal, source->pooling_refusal, sizeof model->pooling_refusal);
     return 0;

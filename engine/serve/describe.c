@@ -106,7 +106,8 @@ void tsr_describe_hello(struct tsr_wire_hello *hello, const struct tsr_model *mo
         .flags = (frontend->chat ? TSR_HELLO_CHAT : 0u) |
                  (options->exec.spin ? TSR_HELLO_DEDICATED : 0u) |
                  (traits->tools ? TSR_HELLO_TOOLS : 0u) |
-                 (traits->reasoning ? TSR_HELLO_REASONING : 0u),
+                 (traits->reasoning ? TSR_HELLO_REASONING : 0u) |
+                 (model->sampling.stated ? TSR_HELLO_SAMPLING : 0u),
         .context_tokens = plan->context,
         .request_tokens_max = frontend->positions_max,
         .sequences_max = frontend->sched.sequences_max,
@@ -122,6 +123,11 @@ void tsr_describe_hello(struct tsr_wire_hello *hello, const struct tsr_model *mo
         .embedding_width = frontend->embedding_width,
         .pooling = frontend->embedding_width ? (uint8_t)frontend->pooling : TSR_POOLING_NONE,
         .tools = (uint8_t)traits->calls,
+        .temperature = (float)model->sampling.temperature,
+        .top_p = (float)model->sampling.top_p,
+        .min_p = (float)model->sampling.min_p,
+        .repetition_penalty = (float)model->sampling.repetition_penalty,
+        .top_k = model->sampling.top_k,
     };
     bool pinned = false;
     for (uint32_t i = 0; i < plan->workers; i++) {

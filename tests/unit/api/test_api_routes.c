@@ -256,13 +256,38 @@ static void test_completion_defaults(void **state)
     assert_int_equal(asked->submit.payload_bytes, sizeof ids);
     assert_memory_equal(asked->payload, ids, sizeof ids);
     assert_int_equal(asked->submit.tokens_max, 16);
-    assert_true(asked->submit.temperature == 1 && asked->submit.top_p == 1);
-    assert_true(asked->submit.repetition_penalty == 1);
+    assert_true(asked->submit.temperature == 0.8f && asked->submit.top_p == 0.95f);
+    assert_true(asked->submit.min_p == 0.05f && asked->submit.repetition_penalty == 1);
+    assert_int_equal(asked->submit.top_k, 40);
     assert_int_equal(asked->submit.flags, 0);
     assert_int_equal(asked->submit.priority, 128);
     assert_int_equal(asked->submit.credit, 64);
     say_text(&house, 0, "x", TSR_REASON_END);
     assert_int_equal(told.status, 200);
+}
+
+static void test_defaults_that_the_model_advises(void **state)
+{
+    (void)state;
+    struct tsr_wire_hello hello;
+    tear_down(NULL);
+    house_hello(&hello);
+    hello.flags |= TSR_HELLO_SAMPLING;
+    hello.temperature = 0.6f;
+    hello.top_p = hello.repetition_penalty = 1;
+    hello.top_k = 20;
+    house_open(&house, &hello, 1, NULL);
+    house_post(&house, &told, "/v1/completions", "{\"prompt\":[3,4]}");
+    const struct asked *asked = house_asked(&house, 0);
+    assert_true(asked->submit.temperature == 0.6f && asked->submit.top_p == 1);
+    assert_true(asked->submit.min_p == 0 && asked->submit.repetition_penalty == 1);
+    assert_int_equal(asked->submit.top_k, 20);
+    say_text(&house, 0, "x", TSR_REASON_END);
+    house_post(&house, &told, "/v1/completions",
+               "{\"prompt\":[3,4],\"temperature\":1,\"top_k\":-1}");
+    asked = house_asked(&house, 1);
+    assert_true(asked->submit.temperature == 1 && asked->submit.top_k == 0);
+    say_text(&house, 1, "x", TSR_REASON_END);
 }
 
 static void test_completion_prompts_and_choices(void **state)
@@ -456,6 +481,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_models, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_completion_options, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_completion_defaults, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_defaults_that_the_model_advises, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_completion_prompts_and_choices, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_completion_logprobs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_completion_stream, set_up, tear_down),

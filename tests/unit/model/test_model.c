@@ -563,6 +563,28 @@ static void test_model_reads_all_ends_of_text(void **state)
     tsr_model_close(&model);
 }
 
+static void test_model_reads_advice_on_sampling(void **state)
+{
+    (void)state;
+    const struct change change = {0};
+    static const char generation[] =
+        "{\"temperature\":0.6,\"top_k\":20,\"top_p\":7,\"repetition_penalty\":null}";
+    struct tsr_model model;
+    write_directory(&change);
+    open_path(&model, directory);
+    assert_false(model.sampling.stated);
+    tsr_model_close(&model);
+    craft_write(path_of("generation_config.json"), generation, sizeof generation - 1);
+    open_path(&model, directory);
+    assert_true(model.sampling.stated);
+    assert_true(model.sampling.temperature == 0.6);
+    assert_int_equal(model.sampling.top_k, 20);
+    assert_true(model.sampling.top_p == 1); /* 7 is none */
+    assert_true(model.sampling.min_p == 0);
+    assert_true(model.sampling.repetition_penalty == 1);
+    tsr_model_close(&model);
+}
+
 static void test_model_refuses_ggufs(void **state)
 {
     (void)state;
@@ -839,6 +861,7 @@ int main(void)
         cmocka_unit_test(test_model_ignores_stored_rotary_frequencies),
         cmocka_unit_test(test_model_scales_rope),
         cmocka_unit_test(test_model_reads_all_ends_of_text),
+        cmocka_unit_test(test_model_reads_advice_on_sampling),
         cmocka_unit_test(test_model_orders_biases_of_a_gguf),
         cmocka_unit_test(test_model_takes_biases_that_a_gguf_holds),
         cmocka_unit_test(test_model_reads_metadata_of_a_gguf),

@@ -303,6 +303,7 @@ enum tsr_hello_flag {
     TSR_HELLO_DEDICATED = 1 << 2, /* the engine's CPUs are its own (appliance mode) */
     TSR_HELLO_TOOLS = 1 << 3,     /* the chat template has a use for `tools`; see hello.tools */
     TSR_HELLO_REASONING = 1 << 4, /* the chat template knows reasoning: <think> ... </think> */
+    TSR_HELLO_SAMPLING = 1 << 5,  /* the model's files advise how to sample: the fields below */
 };
 
 /* How the hidden states of a prompt (behind the final norm) become its embedding. The numbers are
@@ -352,7 +353,13 @@ struct tsr_wire_hello {
     char engine[32];       /* version of the engine */
     uint8_t pooling;       /* enum tsr_pooling */
     uint8_t tools;         /* enum tsr_tools */
-    uint8_t reserved[62];
+    uint8_t reserved0[2];
+    float temperature; /* with TSR_HELLO_SAMPLING, as in SUBMIT; it is the client's to follow */
+    float top_p;
+    float min_p;
+    float repetition_penalty;
+    uint32_t top_k;
+    uint8_t reserved[40];
 };
 
 static_assert(sizeof(struct tsr_wire_hello) == 512, "hello layout");

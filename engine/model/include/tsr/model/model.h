@@ -12,6 +12,16 @@ struct tsr_gguf;
 enum { TSR_MODEL_EOS_MAX = 16 };
 #define TSR_MODEL_NO_TOKEN UINT32_MAX
 
+/* How the files advise to sample: generation_config.json, or a GGUF's general.sampling.*. */
+struct tsr_model_sampling {
+    bool stated;               /* any of these; what is not stated is off */
+    double temperature;        /* [1] */
+    double top_p;              /* [1] */
+    double min_p;              /* [0] */
+    double repetition_penalty; /* [1] */
+    uint32_t top_k;            /* [0] */
+};
+
 struct tsr_model {
     char *path;            /* as given */
     char name[128];        /* for people: general.name, or the last part of the path */
@@ -27,6 +37,7 @@ struct tsr_model {
      * they state a way that is not supported: the sentence says which. */
     enum tsr_pooling pooling;
     char pooling_refusal[TSR_WIRE_SENTENCE_MAX];
+    struct tsr_model_sampling sampling;
     void *priv; /* the readers' mappings */
 };
 
