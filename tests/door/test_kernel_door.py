@@ -405,6 +405,7 @@ def openssl(*words):
     subprocess.run(["openssl", *words], check=True, capture_output=True)
 
 
+@unittest.skipUnless(shutil.which("openssl"), "there is no openssl")
 class Tls(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
