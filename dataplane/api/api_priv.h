@@ -145,8 +145,6 @@ struct api_style {
     /* a token's text, its special marks already looked at */
     void (*text)(struct api_ask *ask, const struct api_token *token, const char *text, size_t size);
     void (*logprob)(struct api_ask *ask, const struct api_token *token);
-    /* after each token: a stream sends what it has */
-    void (*flush)(struct api_ask *ask, uint64_t token_ns);
     /* events of other kinds; false: it makes no sense */
     bool (*event)(struct api_ask *ask, const void *record, const struct tsr_record_info *info);
     /* an ask ended well */
@@ -176,7 +174,7 @@ struct api_wants {
     bool logprobs;
     uint32_t top_logprobs;
     uint32_t choices; /* n */
-    bool one_call;    /* parallel_tool_calls: false */
+    bool one_call;    /* the answer ends behind its first call */
     bool echo;
     bool base64;
     bool pieces;        /* return_token_strs */
@@ -208,7 +206,6 @@ struct tsr_api_exchange {
     bool in_use;
     bool said_head;
     bool torn; /* a piece of its stream found no memory */
-    unsigned status;
     uint64_t begun_ns;
     const char *origin;  /* to be named in the answer (CORS); NULL: none */
     uint64_t held_bytes; /* at the door */

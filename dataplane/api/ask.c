@@ -313,9 +313,6 @@ static void take_token(struct api_ask *ask, const struct api_token *token)
     if (ask->thinking && !(token->flags & TSR_WIRE_TOKEN_TEXT_ONLY)) {
         ask->usage.reasoning_tokens++;
     }
-    if (style->flush) {
-        style->flush(ask, token->time_ns);
-    }
     struct api_problem problem = {0};
     if (break_torn(x)) {
         return;

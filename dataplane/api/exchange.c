@@ -168,7 +168,6 @@ void api_head(struct tsr_api_exchange *x, unsigned status, const char *content_t
     };
     count(x, status);
     x->said_head = true;
-    x->status = status;
     x->door->head(x->stream, &answer);
 }
 
