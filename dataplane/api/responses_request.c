@@ -195,12 +195,13 @@ static void echo_tools(const struct api_fields *fields, struct tsr_out *out)
 void api_response_echo(struct tsr_api_exchange *x, const struct api_fields *fields)
 {
     struct tsr_out *out = &x->echo;
+    const struct tsr_wire_submit *submit = api_submit_of(x);
     echo_value(fields, "instructions", "null", out);
     echo_value(fields, "max_output_tokens", "null", out);
     echo_value(fields, "metadata", "{}", out);
     echo_value(fields, "parallel_tool_calls", "true", out);
-    echo_value(fields, "temperature", "1.0", out);
-    echo_value(fields, "top_p", "1.0", out);
+    tsr_out_format(out, "\"temperature\":%.7g,\"top_p\":%.7g,", (double)submit->temperature,
+                   (double)submit->top_p);
     echo_value(fields, "user", "null", out);
     echo_value(fields, "tool_choice", "\"auto\"", out);
     echo_tools(fields, out);

@@ -65,6 +65,7 @@ static void test_response_whole(void **state)
                        "\"input_tokens_details\":{\"cached_tokens\":2},\"output_tokens\":2,"
                        "\"output_tokens_details\":{\"reasoning_tokens\":0},\"total_tokens\":9},");
     assert_says(&told, "\"instructions\":\"be brief\",\"max_output_tokens\":20,");
+    assert_says(&told, "\"temperature\":0.8,\"top_p\":0.95,"); /* as it was sampled */
     assert_says(&told, "\"store\":false");
 }
 
