@@ -45,8 +45,9 @@ static struct tsr_out *item_event_begin(struct tsr_api_exchange *x, const char *
 static void write_usage(const struct api_usage *usage, struct tsr_out *out)
 {
     tsr_out_format(out,
-                   "{\"input_tokens\":%u,\"input_tokens_details\":{\"cached_tokens\":%u},"
-                   "\"output_tokens\":%u,\"output_tokens_details\":{\"reasoning_tokens\":%u},"
+                   "{\"input_tokens\":%u,\"input_tokens_details\":{\"cached_tokens\":%u,"
+                   "\"cache_write_tokens\":0},\"output_tokens\":%u,\"output_tokens_details\":{"
+                   "\"reasoning_tokens\":%u},"
                    "\"total_tokens\":%llu}",
                    usage->prompt_tokens, usage->cached_tokens, usage->completion_tokens,
                    usage->reasoning_tokens,

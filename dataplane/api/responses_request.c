@@ -162,6 +162,8 @@ void api_items_write(struct tsr_api_exchange *x, const struct api_fields *fields
 
 /* ---- What is said again in the answer ---- */
 
+enum { ECHO_BYTES_MAX = 1 << 20 }; /* a stream's first two events and its last have it */
+
 static void echo_value(const struct api_fields *fields, const char *name, const char *absent,
                        struct tsr_out *out)
 {
@@ -192,6 +194,19 @@ static void echo_tools(const struct api_fields *fields, struct tsr_out *out)
     tsr_out_text(out, "],");
 }
 
+static void echo_reasoning(const struct api_fields *fields, struct tsr_out *out)
+{
+    const struct tsr_json_value *reasoning = api_field_object(fields, "reasoning");
+    const struct api_fields inner = {fields->json, reasoning, fields->problem, ""};
+    tsr_out_text(out, "\"reasoning\":{");
+    if (reasoning) {
+        echo_value(&inner, "effort", "null", out);
+    } else {
+        tsr_out_text(out, "\"effort\":null,");
+    }
+    tsr_out_text(out, "\"summary\":null}");
+}
+
 void api_response_echo(struct tsr_api_exchange *x, const struct api_fields *fields)
 {
     struct tsr_out *out = &x->echo;
@@ -200,14 +215,24 @@ void api_response_echo(struct tsr_api_exchange *x, const struct api_fields *fiel
     echo_value(fields, "max_output_tokens", "null", out);
     echo_value(fields, "metadata", "{}", out);
     echo_value(fields, "parallel_tool_calls", "true", out);
+<<<<<<< Updated upstream
     tsr_out_format(out, "\"temperature\":%.7g,\"top_p\":%.7g,", (double)submit->temperature,
+=======
+    tsr_out_format(out, "\"temperature\":%.6g,\"top_p\":%.6g,", (double)submit->temperature,
+>>>>>>> Stashed changes
                    (double)submit->top_p);
     echo_value(fields, "user", "null", out);
     echo_value(fields, "tool_choice", "\"auto\"", out);
     echo_tools(fields, out);
     tsr_out_text(out, "\"background\":false,\"previous_response_id\":null,\"store\":false,"
-                      "\"truncation\":\"disabled\",\"text\":{\"format\":{\"type\":\"text\"}},"
-                      "\"reasoning\":{\"effort\":null,\"summary\":null}");
+                      "\"truncation\":\"disabled\",\"text\":{\"format\":{\"type\":\"text\"}},");
+    echo_reasoning(fields, out);
+    if (out->size > ECHO_BYTES_MAX) {
+        api_problem_invalid(fields->problem, NULL,
+                            "the answer would say %zu bytes of the request again, and %d is all: "
+                            "shorten 'instructions', 'metadata', 'tools' or 'user'",
+                            out->size, ECHO_BYTES_MAX);
+    }
 }
 
 /* ---- The request ---- */
@@ -234,13 +259,28 @@ static void refuse_others(const struct api_fields *fields)
     }
 }
 
+/* Chats have `reasoning_effort`. */
+static void write_effort(const struct api_fields *fields, struct tsr_out *out)
+{
+    const struct tsr_json_value *reasoning = api_field_object(fields, "reasoning");
+    struct api_fields inner;
+    size_t size;
+    if (!reasoning) {
+        return;
+    }
+    api_fields_inner(&inner, fields, reasoning, "reasoning.");
+    const char *effort = api_field_string(&inner, "effort", &size);
+    (void)api_field_string(&inner, "summary", &(size_t){0}); /* all is shown as it is */
+    if (effort && !api_field(fields, "reasoning_effort")) {
+        tsr_out_text(out, ",\"reasoning_effort\":");
+        tsr_out_string(out, effort, size);
+    }
+}
+
 static void read_options(struct tsr_api_exchange *x, const struct api_fields *fields)
 {
     struct tsr_wire_submit *submit = api_submit_of(x);
-    bool store = false;
     api_field_uint32(fields, "max_output_tokens", 1, INT32_MAX, &submit->tokens_max);
-    api_field_bool(fields, "store", &store); /* nothing is; the answer says so */
-    (void)api_field_object(fields, "metadata");
     refuse_others(fields);
     api_sampling_read(x, fields);
     if (x->wants.choices != 1) {
@@ -265,6 +305,7 @@ void api_responses(struct tsr_api_exchange *x)
         api_items_write(x, &fields, &x->payload);
         api_tools_read(x, &fields, true, &x->payload);
         api_template_write(&fields, &x->payload);
+        write_effort(&fields, &x->payload);
         api_chat_payload_end(x, off);
         api_response_echo(x, &fields);
         if (api_payload_end(x, off, &input, &problem)) {

@@ -208,6 +208,25 @@ static void read_stream(const struct api_fields *fields, struct api_wants *wants
     }
 }
 
+/* What changes nothing here (nothing is stored); of another type it is somebody's mistake. */
+static void check_idle(const struct api_fields *fields)
+{
+    static const char *const strings[] = {"user", "safety_identifier", "prompt_cache_key",
+                                          "service_tier"};
+    bool store = false;
+    api_field_bool(fields, "store", &store);
+    for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++) {
+        (void)api_field_string(fields, strings[i], &(size_t){0});
+    }
+    const struct tsr_json_value *metadata = api_field_object(fields, "metadata");
+    const struct tsr_json_value *value = metadata ? tsr_json_first(fields->json, metadata) : NULL;
+    for (; value; value = tsr_json_next(fields->json, value)) {
+        if (tsr_json_type_of(value) != TSR_JSON_STRING) {
+            api_field_wrong(fields, "metadata", "an object of strings", value);
+        }
+    }
+}
+
 /* What other servers have and would change the answer. */
 static void refuse_others(const struct api_fields *fields)
 {
@@ -244,6 +263,7 @@ void api_sampling_read(struct tsr_api_exchange *x, const struct api_fields *fiel
     x->wants.choices = choices;
     read_biases(fields, x);
     read_stops(fields, x);
+    check_idle(fields);
     refuse_others(fields);
     while (x->submit.size % 8) {
         tsr_out_bytes(&x->submit, "", 1);

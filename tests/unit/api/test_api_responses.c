@@ -62,7 +62,8 @@ static void test_response_whole(void **state)
     assert_says(&told, "\"type\":\"message\",\"role\":\"assistant\",\"content\":[{\"type\":"
                        "\"output_text\",\"annotations\":[],\"logprobs\":[],\"text\":\"ok\"}]}],"
                        "\"error\":null,\"incomplete_details\":null,\"usage\":{\"input_tokens\":7,"
-                       "\"input_tokens_details\":{\"cached_tokens\":2},\"output_tokens\":2,"
+                       "\"input_tokens_details\":{\"cached_tokens\":2,\"cache_write_tokens\":0},"
+                       "\"output_tokens\":2,"
                        "\"output_tokens_details\":{\"reasoning_tokens\":0},\"total_tokens\":9},");
     assert_says(&told, "\"instructions\":\"be brief\",\"max_output_tokens\":20,");
     assert_says(&told, "\"temperature\":0.8,\"top_p\":0.95,"); /* as it was sampled */
@@ -172,6 +173,40 @@ static void test_response_failed(void **state)
     assert_says(&told, "\"error\":{\"code\":\"server_error\",\"message\":\"it broke\"}");
 }
 
+/* What the answer says of the request is what was done. */
+static void test_response_says_what_was_asked(void **state)
+{
+    (void)state;
+    house_post(&house, &told, "/v1/responses", "{\"input\":\"a\",\"max_output_tokens\":9}");
+    const struct tsr_wire_submit *submit = &house_asked(&house, 0)->submit;
+    char says[96];
+    snprintf(says, sizeof says, "\"temperature\":%.6g,\"top_p\":%.6g,", (double)submit->temperature,
+             (double)submit->top_p);
+    say_text(&house, 0, "ok", TSR_REASON_END);
+    assert_says(&told, says);
+    assert_says(&told, "\"max_output_tokens\":9,");
+    assert_says(&told, "\"reasoning\":{\"effort\":null,\"summary\":null}");
+    house_post(&house, &told, "/v1/responses",
+               "{\"input\":\"a\",\"temperature\":0.25,\"reasoning\":{\"effort\":\"low\"}}");
+    assert_non_null(strstr(house_asked(&house, 1)->payload + 8, ",\"reasoning_effort\":\"low\"}"));
+    say_text(&house, 1, "ok", TSR_REASON_END);
+    assert_says(&told, "\"temperature\":0.25,");
+    assert_says(&told, "\"reasoning\":{\"effort\":\"low\",\"summary\":null}");
+}
+
+/* A stream says it three times: one that is not read must not fill the door. */
+static void test_response_says_no_more_again_than_it_may(void **state)
+{
+    (void)state;
+    static char body[2 << 20];
+    int size = snprintf(body, sizeof body, "{\"input\":\"a\",\"stream\":true,\"user\":\"");
+    memset(body + size, 'u', 1 << 20);
+    strcpy(body + size + (1 << 20), "\"}");
+    house_post(&house, &told, "/v1/responses", body);
+    assert_refused(&told, 400, NULL, "shorten 'instructions'");
+    assert_int_equal(house.engines[0].n_asked, 0);
+}
+
 static void test_response_refusals(void **state)
 {
     (void)state;
@@ -188,6 +223,10 @@ static void test_response_refusals(void **state)
         {"{\"input\":\"a\",\"truncation\":\"auto\"}", "truncation", "disabled"},
         {"{\"input\":\"a\",\"text\":{\"format\":{\"type\":\"json_schema\"}}}", "text.format",
          "json_schema"},
+        {"{\"input\":\"a\",\"metadata\":{\"k\":1}}", "metadata", "an object of strings"},
+        {"{\"input\":\"a\",\"user\":{}}", "user", "a string"},
+        {"{\"input\":\"a\",\"reasoning\":5}", "reasoning", "an object"},
+        {"{\"input\":\"a\",\"reasoning\":{\"effort\":1}}", "reasoning.effort", "a string"},
         {"{\"input\":\"a\",\"max_output_tokens\":0}", "max_output_tokens", "from 1"},
         {"{\"input\":\"a\",\"tools\":[{\"type\":\"web_search\"}]}", "tools", "web_search"},
         {"{\"input\":[{\"type\":\"item_reference\",\"id\":\"x\"}]}", "input[0].type",
@@ -214,6 +253,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_response_stream_of_reasoning_and_calls, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_response_failed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_response_says_what_was_asked, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_response_says_no_more_again_than_it_may, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_response_refusals, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
