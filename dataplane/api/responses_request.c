@@ -215,11 +215,7 @@ void api_response_echo(struct tsr_api_exchange *x, const struct api_fields *fiel
     echo_value(fields, "max_output_tokens", "null", out);
     echo_value(fields, "metadata", "{}", out);
     echo_value(fields, "parallel_tool_calls", "true", out);
-<<<<<<< Updated upstream
     tsr_out_format(out, "\"temperature\":%.7g,\"top_p\":%.7g,", (double)submit->temperature,
-=======
-    tsr_out_format(out, "\"temperature\":%.6g,\"top_p\":%.6g,", (double)submit->temperature,
->>>>>>> Stashed changes
                    (double)submit->top_p);
     echo_value(fields, "user", "null", out);
     echo_value(fields, "tool_choice", "\"auto\"", out);

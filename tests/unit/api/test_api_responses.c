@@ -180,7 +180,7 @@ static void test_response_says_what_was_asked(void **state)
     house_post(&house, &told, "/v1/responses", "{\"input\":\"a\",\"max_output_tokens\":9}");
     const struct tsr_wire_submit *submit = &house_asked(&house, 0)->submit;
     char says[96];
-    snprintf(says, sizeof says, "\"temperature\":%.6g,\"top_p\":%.6g,", (double)submit->temperature,
+    snprintf(says, sizeof says, "\"temperature\":%.7g,\"top_p\":%.7g,", (double)submit->temperature,
              (double)submit->top_p);
     say_text(&house, 0, "ok", TSR_REASON_END);
     assert_says(&told, says);
