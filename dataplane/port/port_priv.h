@@ -1,0 +1,47 @@
+/* What all kinds of port share. */
+#ifndef TSR_PORT_PORT_PRIV_H
+#define TSR_PORT_PORT_PRIV_H
+
+#include <tsr/port/port.h>
+
+/* One kind. Each function is as in port.h, or datagram.h. */
+struct tsr_port_kind_table {
+    void (*destroy)(struct tsr_port **ports, uint32_t queues);
+    uint32_t (*poll)(struct tsr_port *port, tsr_port_take_fn *take, void *ctx);
+    uint8_t *(*room)(struct tsr_port *port, const struct tsr_path *path, size_t *capacity);
+    void (*send)(struct tsr_port *port, const struct tsr_path *path, size_t size, uint8_t ecn);
+    void (*flush)(struct tsr_port *port);
+    uint64_t (*missed)(struct tsr_port *port);
+};
+
+struct tsr_port_dropped {
+    uint64_t at_ns; /* of the realtime clock */
+    uint32_t size;
+    uint16_t kept;
+    uint16_t cause;
+    uint8_t bytes[TSR_PORT_DROPPED_BYTES];
+};
+
+/* The first member of each kind's own struct. */
+struct tsr_port {
+    const struct tsr_port_kind_table *kind;
+    struct tsr_port_counts counts;
+    uint64_t now_ns;
+    int64_t realtime_ns; /* to be added to now_ns */
+    int fd;
+    uint32_t n_listen;
+    struct tsr_address listen[TSR_PORT_LISTEN_MAX];
+    uint64_t n_dropped;
+    struct tsr_port_dropped dropped[TSR_PORT_DROPPED_KEPT];
+};
+
+int tsr_port_socket_create(struct tsr_port **ports, const struct tsr_port_options *options,
+                           struct tsr_err *err);
+int tsr_port_dpdk_create(struct tsr_port **ports, const struct tsr_port_options *options,
+                         struct tsr_err *err);
+
+/* Counts a drop, and keeps the frame. bytes NULL: there is none, or it is ours. */
+void tsr_port_drop(struct tsr_port *port, enum tsr_port_drop drop, const uint8_t *bytes,
+                   uint32_t size);
+
+#endif
