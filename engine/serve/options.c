@@ -72,7 +72,7 @@ void tsr_serve_options_help(FILE *out)
         "  --payload-max SIZE      largest prompt [1M]\n"
         "  --prompt-bytes SIZE     memory for prompts in flight [by payload and context]\n"
         "\n"
-        "Who may connect: root, the engine's user, group tessera, and\n"
+        "Who may connect: root, who started the engine, group tessera, and\n"
         "  --group NAME            members of this group\n"
         "  --allow WHO[,KEY=N..]   uid:NAME or gid:NAME, with requests= (live per channel),\n"
         "                          channels=, grants= (a minute), bytes=, priority= (at most),\n"
