@@ -156,6 +156,7 @@ int tsr_api_create(struct tsr_api **out, const struct tsr_api_options *options, 
     }
     api->options = *options;
     api->wake_fd = -1;
+    api->due_ns = UINT64_MAX;
     rc = copy_options(api);
     if (rc == 0) {
         rc = make_lists(api);
@@ -364,6 +365,7 @@ struct tsr_api_exchange *tsr_api_begin(struct tsr_api *api, const struct tsr_api
         return NULL;
     }
     if (method == API_POST) {
+        api_exchange_due(x);
         return x;
     }
     uint64_t serial = x->serial;
@@ -454,6 +456,27 @@ void tsr_api_cancel(struct tsr_api_exchange *x)
 
 /* ---- The loop ---- */
 
+/* Engines end what is late, too; but they count from when they pick a request up, and one that has
+ * stopped ends nothing. */
+static void end_late(struct tsr_api *api)
+{
+    struct tsr_api_exchange *next;
+    if (api->now_ns < api->due_ns) {
+        return;
+    }
+    api->due_ns = UINT64_MAX;
+    for (struct tsr_api_exchange *x = api->due; x; x = next) {
+        struct api_problem problem = {0};
+        next = x->due_next;
+        if (x->due_ns <= api->now_ns) {
+            api_problem_late(&problem);
+            api_fail(x, &problem);
+        } else if (x->due_ns < api->due_ns) {
+            api->due_ns = x->due_ns;
+        }
+    }
+}
+
 uint32_t tsr_api_step(struct tsr_api *api, uint64_t now_ns)
 {
     uint32_t n = 0;
@@ -471,6 +494,7 @@ uint32_t tsr_api_step(struct tsr_api *api, uint64_t now_ns)
     if (api->waiting) {
         api_metrics_step(api);
     }
+    end_late(api);
     poll_keys(api);
     return n;
 }
@@ -502,6 +526,7 @@ uint64_t tsr_api_wake_ns(const struct tsr_api *api)
             wake_ns = api->now_ns + BEHIND_MS * UINT64_C(1000000);
         }
     }
+    wake_ns = api->due_ns < wake_ns ? api->due_ns : wake_ns;
     uint64_t metrics_ns = api_metrics_wake_ns(api);
     return metrics_ns < wake_ns ? metrics_ns : wake_ns;
 }

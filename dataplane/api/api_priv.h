@@ -58,6 +58,9 @@ api_problem_unsupported(struct api_problem *problem, const char *param, const ch
 void api_problem_of_code(struct api_problem *problem, uint32_t code, uint32_t retry_ms,
                          const char *text, size_t size);
 
+/* 504: its deadline has passed. */
+void api_problem_late(struct api_problem *problem);
+
 /* {"error":{...}} */
 void api_problem_write(const struct api_problem *problem, struct tsr_out *out);
 
@@ -217,6 +220,8 @@ struct tsr_api_exchange {
     uint8_t priority;
     uint8_t priority_max; /* by its key */
     uint32_t deadline_ms; /* by header; 0: none */
+    uint64_t due_ns;      /* ... while it is in api->due */
+    struct tsr_api_exchange *due_next, **due_at;
     uint64_t tenant;
     struct tsr_key *key; /* admitted; NULL: none, or nothing that counts */
 
@@ -277,6 +282,8 @@ struct tsr_api {
     uint64_t random[2];
     uint64_t serials;
     struct tsr_api_exchange *waiting; /* for the engines' figures */
+    struct tsr_api_exchange *due;     /* those with a deadline */
+    uint64_t due_ns;                  /* none of them is due before */
 
     struct tsr_figure figures[TSR_API_FIGURES_MAX];
     uint32_t n_figures;
@@ -291,6 +298,9 @@ bool api_engines_connected(const struct tsr_api *api);
 
 struct tsr_api_exchange *api_exchange_take(struct tsr_api *api, const struct tsr_api_door *door,
                                            void *stream, uint64_t now_ns);
+
+/* From now on its deadline, if any, is watched. */
+void api_exchange_due(struct tsr_api_exchange *x);
 
 /* Says the head. `headers` beside those that every answer has. */
 void api_head(struct tsr_api_exchange *x, unsigned status, const char *content_type,

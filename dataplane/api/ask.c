@@ -343,8 +343,7 @@ static void done_problem(const struct tsr_wire_done *done, struct api_problem *p
     size_t size = done->text_bytes < sizeof done->text ? done->text_bytes : sizeof done->text;
     switch (done->reason) {
     case TSR_REASON_DEADLINE:
-        api_problem_set(problem, 504, "timeout_error", "deadline_exceeded", NULL,
-                        "the deadline passed before the answer was complete");
+        api_problem_late(problem);
         break;
     case TSR_REASON_PARKED:
         api_problem_set(problem, 408, "timeout_error", "reader_too_slow", NULL,

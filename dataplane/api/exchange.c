@@ -37,6 +37,35 @@ struct tsr_api_exchange *api_exchange_take(struct tsr_api *api, const struct tsr
     return x;
 }
 
+void api_exchange_due(struct tsr_api_exchange *x)
+{
+    struct tsr_api *api = x->api;
+    if (!x->deadline_ms) {
+        return;
+    }
+    x->due_ns = x->begun_ns + x->deadline_ms * UINT64_C(1000000);
+    x->due_at = &api->due;
+    x->due_next = api->due;
+    if (x->due_next) {
+        x->due_next->due_at = &x->due_next;
+    }
+    api->due = x;
+    if (x->due_ns < api->due_ns) {
+        api->due_ns = x->due_ns;
+    }
+}
+
+static void leave_due(struct tsr_api_exchange *x)
+{
+    if (x->due_at) {
+        *x->due_at = x->due_next;
+        if (x->due_next) {
+            x->due_next->due_at = x->due_at;
+        }
+        x->due_at = NULL;
+    }
+}
+
 /* ---- Memory ---- */
 
 static size_t held(const struct tsr_api_exchange *x)
@@ -102,6 +131,7 @@ static void release(struct tsr_api_exchange *x)
             break;
         }
     }
+    leave_due(x);
     if (x->key) {
         tsr_keys_release(x->key);
     }

@@ -70,6 +70,12 @@ void api_problem_of_code(struct api_problem *problem, uint32_t code, uint32_t re
     }
 }
 
+void api_problem_late(struct api_problem *problem)
+{
+    api_problem_set(problem, 504, "timeout_error", "deadline_exceeded", NULL,
+                    "the deadline passed before the answer was complete");
+}
+
 static void write_or_null(struct tsr_out *out, const char *text)
 {
     if (text && *text) {

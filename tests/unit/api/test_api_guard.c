@@ -143,6 +143,50 @@ static void test_heads(void **state)
     assert_refused(&told, 504, NULL, "deadline_exceeded");
 }
 
+/* ---- Deadlines ---- */
+
+static void ask_until(const char *body, const char *ms)
+{
+    house_ask(&house, &told, "POST", "/v1/chat/completions",
+              (const char *[]){"x-tessera-deadline-ms", ms, NULL}, body);
+    assert_true(tsr_api_wake_ns(house.api) <= house.now_ns + strtoull(ms, NULL, 10) * 1000000);
+}
+
+static void await_end(void)
+{
+    for (int i = 0; i < HOUSE_TURNS && !told.ended; i++) {
+        house_turn(&house);
+        usleep(200);
+    }
+}
+
+/* The engine has stopped: nobody waits longer than was asked for. */
+static void test_deadlines_are_the_doors_too(void **state)
+{
+    (void)state;
+    ask_until(HI, "30");
+    assert_int_equal(told.status, 0);
+    await_end();
+    assert_refused(&told, 504, NULL, "deadline_exceeded");
+    house_turn(&house);
+    assert_true(house_asked(&house, 0)->cancelled);
+
+    ask_until("{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"stream\":true}", "1000");
+    say_accepted(&house, 1, 0);
+    assert_true(say_token(&house, 1, "a", 0));
+    await_end();
+    assert_int_equal(told.status, 200);
+    assert_says(&told, "data: {\"error\":{\"message\":\"the deadline passed");
+    assert_null(strstr(told.body, "[DONE]"));
+
+    ask_until(HI, "60000"); /* one that is in time, and one that goes */
+    say_text(&house, 2, "ok", TSR_REASON_END);
+    assert_int_equal(told.status, 200);
+    ask_until(HI, "60000");
+    tsr_api_cancel(told.exchange);
+    house_turn(&house);
+}
+
 /* ---- Keys ---- */
 
 static char secrets[3][TSR_KEYS_SECRET_BYTES];
@@ -235,6 +279,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_origins, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_preflight, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_heads, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_deadlines_are_the_doors_too, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_keys, set_up_keys, tear_down),
         cmocka_unit_test_setup_teardown(test_key_rules, set_up_keys, tear_down),
     };
