@@ -12,10 +12,32 @@ enum { ASKS_MAX = 128, TOKENS_DEFAULT = 16 };
 enum { TEXT = API_OUT_TEXT, TOKENS = 1, VALUES, TOPS, OFFSETS };
 static_assert((int)OFFSETS < (int)API_OUTS, "each list has its room");
 
-static void write_top(struct tsr_out *out, bool first, const char *text, size_t size, float logprob)
+/* The keys of an object so far: where they lie in its text. */
+struct keys {
+    uint32_t n;
+    struct {
+        size_t off, size;
+    } at[TSR_WIRE_TOP_LOGPROBS_MAX + 1];
+};
+
+/* Other tokens may have the same text, above all those that are no whole character: an object has a
+ * key once, so the likelier one stays. */
+static void write_top(struct keys *keys, const char *text, size_t size, float logprob,
+                      struct tsr_out *out)
 {
-    tsr_out_text(out, first ? "" : ",");
+    size_t begin = out->size;
+    tsr_out_text(out, keys->n ? "," : "");
+    size_t off = out->size;
     tsr_out_string(out, text, size);
+    for (uint32_t i = 0; i < keys->n; i++) {
+        if (keys->at[i].size == out->size - off &&
+            memcmp(out->bytes + keys->at[i].off, out->bytes + off, out->size - off) == 0) {
+            out->size = begin;
+            return;
+        }
+    }
+    keys->at[keys->n].off = off;
+    keys->at[keys->n++].size = out->size - off;
     tsr_out_text(out, ":");
     tsr_out_double(out, api_logprob(logprob));
 }
@@ -25,17 +47,17 @@ static void write_tops(struct api_ask *ask, const struct api_token *token, const
                        size_t size, struct tsr_out *out)
 {
     struct tsr_wire_top top;
+    struct keys keys = {0};
     const char *other;
-    uint32_t at = 0, n = 0, wanted = ask->exchange->wants.top_logprobs;
-    bool own = false;
+    uint32_t at = 0, wanted = ask->exchange->wants.top_logprobs;
     tsr_out_text(out, "{");
-    while (n < wanted && n < token->top_count && api_token_top(token, &at, &top, &other)) {
-        write_top(out, n++ == 0, other, top.text_bytes, top.logprob);
-        own |= top.token == token->token;
+    for (uint32_t i = 0; i < wanted && i < token->top_count; i++) {
+        if (!api_token_top(token, &at, &top, &other)) {
+            break;
+        }
+        write_top(&keys, other, top.text_bytes, top.logprob, out);
     }
-    if (!own) {
-        write_top(out, n == 0, text, size, token->logprob);
-    }
+    write_top(&keys, text, size, token->logprob, out);
     tsr_out_text(out, "}");
 }
 

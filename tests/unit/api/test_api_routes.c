@@ -321,6 +321,9 @@ static void test_completion_logprobs(void **state)
     house_post(&house, &told, "/v1/completions", "{\"prompt\":\"a\",\"logprobs\":0}");
     say_text(&house, 1, "h", TSR_REASON_END);
     assert_says(&told, "\"top_logprobs\":[{\"h\":-0.5}]");
+    house_post(&house, &told, "/v1/completions", "{\"prompt\":\"a\",\"logprobs\":2}");
+    say_text(&house, 2, "z", TSR_REASON_END); /* also the text of the other alternative */
+    assert_says(&told, "\"top_logprobs\":[{\"z\":-0.5}]");
 }
 
 static void test_completion_stream(void **state)
