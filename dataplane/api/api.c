@@ -66,6 +66,8 @@ static int make_lists(struct tsr_api *api)
         api->exchanges[i - 1].next = api->free_exchanges;
         api->free_exchanges = &api->exchanges[i - 1];
     }
+    api->asks_each = n_asks / 2 / api->options.n_engines;
+    api->asks_common = n_asks - api->asks_each * api->options.n_engines;
     for (uint32_t i = n_asks; i > 0; i--) {
         struct api_ask *ask = &api->asks[i - 1];
         ask->room = (char *)api->splits + (i - 1) * room;

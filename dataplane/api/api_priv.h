@@ -267,7 +267,9 @@ struct tsr_api {
     uint32_t open;
     struct api_ask *asks; /* [options.exchanges_max + API_SPARE_ASKS] */
     struct api_ask *free_asks;
-    void *splits; /* room for their splitters */
+    uint32_t asks_each;   /* an engine's for certain: half of all, divided ... */
+    uint32_t asks_common; /* ... and the other half is whose it is first: so many are left */
+    void *splits;         /* room for their splitters */
 
     struct tsr_json *readers[8]; /* at rest */
     uint32_t n_readers;

@@ -7,12 +7,32 @@ enum { KEPT_BYTES = 2 << 10 }; /* of a buffer, for the next ask: there are thous
 
 /* ---- Making and freeing ---- */
 
+/* An engine that has stopped, or that many ask at once, must leave asks to the others. False: it
+ * has all that it may. */
+static bool take_share(struct api_engine *engine)
+{
+    struct tsr_api *api = engine->api;
+    bool common = engine->n_asks >= api->asks_each;
+    if (common && !api->asks_common) {
+        return false;
+    }
+    api->asks_common -= common;
+    engine->n_asks++;
+    return true;
+}
+
+static void leave_share(struct api_engine *engine)
+{
+    engine->n_asks--;
+    engine->api->asks_common += engine->n_asks >= engine->api->asks_each;
+}
+
 struct api_ask *api_ask_add(struct tsr_api_exchange *x, const struct api_input *input,
                             struct api_problem *problem)
 {
     struct tsr_api *api = x->api;
     struct api_ask *ask = api->free_asks;
-    if (!ask) {
+    if (!take_share(x->engine)) {
         api_problem_set(problem, 503, "server_error", "overloaded", NULL,
                         "there are too many requests at once: try again");
         problem->retry_s = 1;
@@ -76,6 +96,7 @@ void api_ask_release(struct api_ask *ask)
     if (ask->sending || ask->id) {
         api_engine_leave(ask->exchange->engine, ask);
     }
+    leave_share(ask->exchange->engine);
     set_free(api, ask);
 }
 

@@ -35,7 +35,8 @@ struct api_engine {
     struct tsr_api *api;
     const char *path;
     uint32_t index;
-    bool known; /* it has said hello once: name and hello are valid */
+    uint32_t n_asks; /* of all exchanges, also of those that wait at the door */
+    bool known;      /* it has said hello once: name and hello are valid */
     bool connected;
     char name[API_NAME_MAX];  /* for requests */
     struct tsr_out name_json; /* the same as a JSON string, in name_room */

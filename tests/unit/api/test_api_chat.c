@@ -344,6 +344,47 @@ static void test_engine_gone(void **state)
     assert_int_equal(told.status, 200);
 }
 
+/* An engine that has stopped gathers requests at the door, but not all that the door can have. */
+static void test_an_engine_leaves_room_for_another(void **state)
+{
+    (void)state;
+    enum { MANY = 60 };
+    static const char hog[] = "{\"model\":\"other\",\"prompt\":\"a\",\"n\":8}";
+    static const char one[] = "{\"model\":\"echo\",\"prompt\":\"a\"}";
+    struct tsr_api_exchange *waiting[MANY];
+    struct tsr_wire_hello hellos[2];
+    uint32_t n = 0;
+    tear_down(NULL);
+    house_hello(&hellos[0]);
+    hellos[1] = hellos[0];
+    strcpy(hellos[1].model, "other");
+    house_open(&house, hellos, 2, NULL);
+    for (; n < MANY; n++) {
+        house_post(&house, &told, "/v1/completions", hog);
+        if (told.status) {
+            break;
+        }
+        waiting[n] = told.exchange;
+    }
+    assert_refused(&told, 503, NULL, "overloaded");
+    assert_in_range(n, 25, 35); /* three quarters of all */
+    house_post(&house, &told, "/v1/completions", one);
+    say_text(&house, 0, "x", TSR_REASON_END);
+    assert_int_equal(told.status, 200);
+
+    while (n) { /* what it had can be had again */
+        tsr_api_cancel(waiting[--n]);
+    }
+    for (; n < MANY / 2; n++) {
+        house_post(&house, &told, "/v1/completions", one);
+        assert_int_equal(told.status, 0);
+        waiting[n] = told.exchange;
+    }
+    while (n) {
+        tsr_api_cancel(waiting[--n]);
+    }
+}
+
 static void test_two_engines(void **state)
 {
     (void)state;
@@ -451,6 +492,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_chat_long_prompt, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_engine_gone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_two_engines, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_an_engine_leaves_room_for_another, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_more_than_the_channel_takes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_engine_that_makes_no_sense, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_drain, set_up, tear_down),
