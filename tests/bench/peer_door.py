@@ -43,7 +43,7 @@ async def ask(port, index, tokens):
                   f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}").encode())
     moments, own = [], None
     while line := await reader.readline():
-        if line.startswith(b'data: {') and b'"content":"' in line:
+        if re.search(rb'"content":"[^"]', line):
             moments.append(time.monotonic())
         if match := re.search(rb'"predicted_per_token_ms":([0-9.]+)', line):
             own = float(match[1]) / 1e3
