@@ -5,30 +5,19 @@
 
 #include "engine_priv.h"
 
-/* Where a request does not say: what the model's files advise, as vLLM does; without advice
- * llama.cpp's defaults, since the whole distribution of a small model is mostly noise. */
-static void set_defaults(struct tsr_wire_submit *submit, const struct tsr_wire_hello *hello)
-{
-    const bool advised = hello->flags & TSR_HELLO_SAMPLING;
-    submit->temperature = advised ? hello->temperature : 0.8f;
-    submit->top_p = advised ? hello->top_p : 0.95f;
-    submit->min_p = advised ? hello->min_p : 0.05f;
-    submit->top_k = advised ? hello->top_k : 40;
-    submit->repetition_penalty = advised ? hello->repetition_penalty : 1;
-}
-
 void api_submit_begin(struct tsr_api_exchange *x, enum tsr_payload_kind kind, uint16_t flags,
                       struct api_problem *problem)
 {
-    struct tsr_wire_submit submit = {
+    const struct tsr_wire_submit submit = {
         .tenant = x->engine->hello.flags & TSR_HELLO_TENANTS ? x->tenant : 0,
         .kind = (uint8_t)kind,
         .priority = x->priority,
         .flags = flags,
         .credit = x->api->options.credit_tokens,
         .deadline_ms = x->deadline_ms,
+        .top_p = 1,
+        .repetition_penalty = 1,
     };
-    set_defaults(&submit, &x->engine->hello);
     tsr_out_clear(&x->submit);
     tsr_out_bytes(&x->submit, &submit, sizeof submit);
     if (x->submit.full) {
@@ -54,6 +43,29 @@ bool api_model_read(struct tsr_api_exchange *x, const struct api_fields *fields)
 }
 
 /* ---- Fields ---- */
+
+/* What the model's files advise, as vLLM does. Without advice a request that says nothing of
+ * sampling gets llama.cpp's defaults, since the whole distribution of a small model is mostly
+ * noise; one that says anything gets OpenAI's for the rest: the distribution as it is. */
+static void set_defaults(const struct api_fields *fields, const struct tsr_wire_hello *hello,
+                         struct tsr_wire_submit *submit)
+{
+    const bool says = api_field(fields, "temperature") || api_field(fields, "top_p") ||
+                      api_field(fields, "top_k") || api_field(fields, "min_p");
+    if (hello->flags & TSR_HELLO_SAMPLING) {
+        submit->temperature = hello->temperature;
+        submit->top_p = hello->top_p;
+        submit->min_p = hello->min_p;
+        submit->top_k = hello->top_k;
+        submit->repetition_penalty = hello->repetition_penalty;
+        return;
+    }
+    submit->temperature = says ? 1 : 0.8f;
+    submit->top_p = says ? 1 : 0.95f;
+    submit->min_p = says ? 0 : 0.05f;
+    submit->top_k = says ? 0 : 40;
+    submit->repetition_penalty = 1;
+}
 
 static void read_numbers(const struct api_fields *fields, struct tsr_wire_submit *submit)
 {
@@ -255,6 +267,7 @@ void api_sampling_read(struct tsr_api_exchange *x, const struct api_fields *fiel
 {
     struct tsr_wire_submit *submit = api_submit_of(x);
     uint32_t choices = 1;
+    set_defaults(fields, &x->engine->hello, submit);
     read_numbers(fields, submit);
     read_seed(fields, submit);
     read_priority(fields, x, submit);

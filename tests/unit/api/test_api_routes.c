@@ -266,6 +266,17 @@ static void test_completion_defaults(void **state)
     assert_int_equal(told.status, 200);
 }
 
+static void test_who_says_something_gets_the_rest_as_it_is(void **state)
+{
+    (void)state;
+    house_post(&house, &told, "/v1/completions", "{\"prompt\":[3,4],\"temperature\":0.7}");
+    const struct asked *asked = house_asked(&house, 0);
+    assert_true(asked->submit.temperature == 0.7f && asked->submit.top_p == 1);
+    assert_true(asked->submit.min_p == 0 && asked->submit.repetition_penalty == 1);
+    assert_int_equal(asked->submit.top_k, 0);
+    say_text(&house, 0, "x", TSR_REASON_END);
+}
+
 static void test_defaults_that_the_model_advises(void **state)
 {
     (void)state;
@@ -485,6 +496,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_completion_options, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_completion_defaults, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_defaults_that_the_model_advises, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_who_says_something_gets_the_rest_as_it_is, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_completion_prompts_and_choices, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_completion_logprobs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_completion_stream, set_up, tear_down),
