@@ -88,21 +88,19 @@ void api_content_write(const struct api_fields *fields, const char *name, bool m
 /* ---- Tool calls that were made ---- */
 
 void api_arguments_write(struct tsr_api_exchange *x, const char *text, size_t size,
-                         const char *param, struct tsr_out *out, struct api_problem *problem)
+                         struct tsr_out *out)
 {
     struct tsr_json *json = x->api->inner;
-    struct tsr_err err = {0};
+    struct tsr_err err;
     tsr_json_reset(json);
     int rc = size ? tsr_json_feed(json, text, size, &err) : tsr_json_feed(json, "{}", 2, &err);
     if (rc == 0) {
         rc = tsr_json_end(json, &err);
     }
-    if (rc < 0) {
-        api_problem_invalid(problem, param, "'%s' is not JSON: %s", param, err.text);
-    } else if (tsr_json_type_of(tsr_json_root(json)) != TSR_JSON_OBJECT) {
-        api_problem_invalid(problem, param, "'%s' must be a JSON object in a string", param);
-    } else {
+    if (rc == 0 && tsr_json_type_of(tsr_json_root(json)) == TSR_JSON_OBJECT) {
         tsr_json_write(json, tsr_json_root(json), out);
+    } else {
+        tsr_out_string(out, text, size);
     }
 }
 
@@ -137,13 +135,12 @@ static void write_call(struct tsr_api_exchange *x, const struct api_fields *call
     tsr_out_string(out, name, size);
     tsr_out_text(out, ",\"arguments\":");
     const struct tsr_json_value *arguments = api_field(&inner, "arguments");
-    (void)snprintf(param, sizeof param, "%sarguments", inner.path);
     if (arguments && tsr_json_type_of(arguments) == TSR_JSON_OBJECT) {
         tsr_json_write(call->json, arguments, out);
     } else {
         const char *text = api_field_string(&inner, "arguments", &size);
         if (!call->problem->status) {
-            api_arguments_write(x, text ? text : "", size, param, out, call->problem);
+            api_arguments_write(x, text ? text : "", size, out);
         }
     }
     tsr_out_text(out, "}}");

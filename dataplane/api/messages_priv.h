@@ -18,9 +18,10 @@ void api_messages_write(struct tsr_api_exchange *x, const struct api_fields *fie
 void api_content_write(const struct api_fields *fields, const char *name, bool may_lack,
                        struct tsr_out *out);
 
-/* A call's arguments, a JSON object in a string, as that object. */
+/* A call's arguments, which come in a string: as the object that it should be. Models also write
+ * what is none, and are to be told so by the tool's answer: that stays a string. */
 void api_arguments_write(struct tsr_api_exchange *x, const char *text, size_t size,
-                         const char *param, struct tsr_out *out, struct api_problem *problem);
+                         struct tsr_out *out);
 
 /* The role as the template is to see it; NULL with a problem. */
 const char *api_role_read(const struct api_fields *message);

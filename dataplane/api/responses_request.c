@@ -50,11 +50,9 @@ static void put_message(struct walk *walk, const struct api_fields *item)
 static void put_call(struct walk *walk, const struct api_fields *item)
 {
     size_t name_size, id_size, size;
-    char param[sizeof item->problem->param];
     const char *name = api_field_string(item, "name", &name_size);
     const char *id = api_field_string(item, "call_id", &id_size);
     const char *arguments = api_field_string(item, "arguments", &size);
-    (void)snprintf(param, sizeof param, "%sarguments", item->path);
     if (!item->problem->status && (!name || !id)) {
         api_problem_invalid(item->problem, "input", "'%sname' and '%scall_id' must be there",
                             item->path, item->path);
@@ -74,7 +72,7 @@ static void put_call(struct walk *walk, const struct api_fields *item)
     tsr_out_text(walk->out, ",\"type\":\"function\",\"function\":{\"name\":");
     tsr_out_string(walk->out, name, name_size);
     tsr_out_text(walk->out, ",\"arguments\":");
-    api_arguments_write(walk->x, arguments ? arguments : "", size, param, walk->out, item->problem);
+    api_arguments_write(walk->x, arguments ? arguments : "", size, walk->out);
     tsr_out_text(walk->out, "}}");
 }
 

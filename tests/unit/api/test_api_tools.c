@@ -85,6 +85,35 @@ static void test_calls_streamed(void **state)
     }
 }
 
+/* What models write that is no JSON object comes back from clients as it was: the conversation goes
+ * on, with the tool's answer that says so. */
+static void test_calls_that_were_made_badly(void **state)
+{
+    (void)state;
+    static const char *const made[][2] = {{"{\\\"a\\\": 1}", "{\"a\":1}"},
+                                          {"", "{}"},
+                                          {"{\\\"a\\\": ", "\"{\\\"a\\\": \""},
+                                          {"3", "\"3\""},
+                                          {"[", "\"[\""}};
+    char body[512], wanted[128];
+    open_family(TSR_TOOLS_HERMES);
+    for (uint32_t i = 0; i < sizeof made / sizeof made[0]; i++) {
+        for (uint32_t k = 0; k < 2; k++) {
+            snprintf(body, sizeof body,
+                     k ? "{\"input\":[{\"type\":\"function_call\",\"call_id\":\"c\",\"name\":\"f\","
+                         "\"arguments\":\"%s\"}]}"
+                       : "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"c\","
+                         "\"function\":{\"name\":\"f\",\"arguments\":\"%s\"}}]}]}",
+                     made[i][0]);
+            snprintf(wanted, sizeof wanted, "\"arguments\":%s}", made[i][1]);
+            house_post(&house, &told, k ? "/v1/responses" : "/v1/chat/completions", body);
+            assert_non_null(strstr(house_asked(&house, 2 * i + k)->payload + 8, wanted));
+            tsr_api_cancel(told.exchange);
+        }
+    }
+    house_turn(&house);
+}
+
 static void test_forced_calls(void **state)
 {
     (void)state;
@@ -218,6 +247,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_calls_whole, tear_down),
         cmocka_unit_test_teardown(test_calls_streamed, tear_down),
+        cmocka_unit_test_teardown(test_calls_that_were_made_badly, tear_down),
         cmocka_unit_test_teardown(test_forced_calls, tear_down),
         cmocka_unit_test_teardown(test_one_call_only, tear_down),
         cmocka_unit_test_teardown(test_a_call_that_was_cut, tear_down),
