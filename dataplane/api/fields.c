@@ -56,12 +56,14 @@ void api_field_wrong(const struct api_fields *fields, const char *name, const ch
 }
 
 static void out_of_range(const struct api_fields *fields, const char *name, double min, double max,
-                         double value)
+                         const struct tsr_json_value *value)
 {
     char param[sizeof fields->problem->param];
+    size_t size;
+    const char *text = tsr_json_text(fields->json, value, &size);
     (void)snprintf(param, sizeof param, "%s%s", fields->path, name);
-    api_problem_invalid(fields->problem, param, "'%s' is %.17g; it must be from %.12g to %.12g",
-                        param, value, min, max);
+    api_problem_invalid(fields->problem, param, "'%s' is %.*s; it must be from %.12g to %.12g",
+                        param, size < 40 ? (int)size : 40, text, min, max);
 }
 
 void api_field_number(const struct api_fields *fields, const char *name, double min, double max,
@@ -77,7 +79,7 @@ void api_field_number(const struct api_fields *fields, const char *name, double 
     }
     double number = tsr_json_number(fields->json, value);
     if (!(number >= min && number <= max)) {
-        out_of_range(fields, name, min, max, number);
+        out_of_range(fields, name, min, max, value);
         return;
     }
     *out = (float)number;
@@ -105,7 +107,7 @@ void api_field_uint(const struct api_fields *fields, const char *name, uint64_t 
         return;
     }
     if (number < 0 || (uint64_t)number < min || (uint64_t)number > max) {
-        out_of_range(fields, name, (double)min, (double)max, (double)number);
+        out_of_range(fields, name, (double)min, (double)max, value);
         return;
     }
     *out = (uint64_t)number;

@@ -1,5 +1,6 @@
 #include "engine_priv.h"
 #include "route_priv.h"
+#include "utf8_priv.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -32,10 +33,27 @@ static void make_label(struct api_engine *engine)
     memcpy(engine->label + out.size, "\"", 2);
 }
 
+/* Names come from files and folders: what is no character, or a control, becomes '?', so that who
+ * reads the name can ask for it. */
+static void clean_name(const char *from, char to[sizeof((struct tsr_wire_hello){0}.model)])
+{
+    size_t left = strlen(from);
+    while (left) {
+        int step = tsr_utf8_step(from, left);
+        size_t size = step > 0 ? (size_t)step : 1;
+        bool good = step > 0 && (uint8_t)*from >= 0x20 && *from != 0x7f;
+        memcpy(to, good ? from : "?", size);
+        to += size;
+        from += size;
+        left -= size;
+    }
+    *to = '\0';
+}
+
 void api_model_name(struct api_engine *engine)
 {
-    char name[API_NAME_MAX];
-    const char *model = engine->hello.model[0] ? engine->hello.model : "default";
+    char name[API_NAME_MAX], model[sizeof engine->hello.model];
+    clean_name(engine->hello.model[0] ? engine->hello.model : "default", model);
     (void)snprintf(name, sizeof name, "%s", model);
     /* An engine that comes back keeps its name, and so does a second of the same model. */
     for (uint32_t number = 2; is_taken(engine, name); number++) {

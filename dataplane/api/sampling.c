@@ -44,6 +44,8 @@ bool api_model_read(struct tsr_api_exchange *x, const struct api_fields *fields)
 
 /* ---- Fields ---- */
 
+#define TOP_P_MIN 1e-9f
+
 /* What the model's files advise, as vLLM does. Without advice a request that says nothing of
  * sampling gets llama.cpp's defaults, since the whole distribution of a small model is mostly
  * noise; one that says anything gets OpenAI's for the rest: the distribution as it is. */
@@ -72,7 +74,8 @@ static void read_numbers(const struct api_fields *fields, struct tsr_wire_submit
     int64_t top_k = 0;
     const struct tsr_json_value *value = api_field(fields, "top_k");
     api_field_number(fields, "temperature", 0, 2, &submit->temperature);
-    api_field_number(fields, "top_p", 1e-9, 1, &submit->top_p);
+    api_field_number(fields, "top_p", 0, 1, &submit->top_p);
+    submit->top_p = submit->top_p < TOP_P_MIN ? TOP_P_MIN : submit->top_p; /* 0: the best alone */
     api_field_number(fields, "min_p", 0, 1, &submit->min_p);
     api_field_number(fields, "repetition_penalty", 1e-3, 10, &submit->repetition_penalty);
     api_field_number(fields, "presence_penalty", -2, 2, &submit->presence_penalty);

@@ -63,7 +63,8 @@ static const struct refused {
      "must be a number, not a string"},
     {"/v1/chat/completions", "{" HI ",\"temperature\":2.5}", 400, "temperature", "from 0 to 2"},
     {"/v1/chat/completions", "{" HI ",\"temperature\":-1}", 400, "temperature", "from 0 to 2"},
-    {"/v1/chat/completions", "{" HI ",\"top_p\":1.1}", 400, "top_p", "to 1"},
+    {"/v1/chat/completions", "{" HI ",\"top_p\":1.1}", 400, "top_p",
+     "is 1.1; it must be from 0 to 1"},
     {"/v1/chat/completions", "{" HI ",\"n\":0}", 400, "n", "from 1 to 8"},
     {"/v1/chat/completions", "{" HI ",\"n\":9}", 400, "n", "from 1 to 8"},
     {"/v1/chat/completions", "{" HI ",\"n\":1.5}", 400, "n", "an integer, not 1.5"},
@@ -210,6 +211,25 @@ static void test_models(void **state)
     assert_int_equal(told.status, 200);
     house_get(&house, &told, "/v1/models/other");
     assert_refused(&told, 404, "model", "model_not_found");
+}
+
+static void test_models_of_odd_names(void **state)
+{
+    (void)state;
+    struct tsr_wire_hello hello;
+    tear_down(NULL);
+    house_hello(&hello);
+    strcpy(hello.model, "\xc3\xa9 \xff\n\"\xe2\x82"); /* a letter, no letter, cut in a letter */
+    house_open(&house, &hello, 1, NULL);
+    house_get(&house, &told, "/v1/models");
+    assert_says(&told, "[{\"id\":\"\xc3\xa9 ??\\\"??\",");
+    house_get(&house, &told, "/metrics");
+    assert_says(&told, "engine_up{model_name=\"\xc3\xa9 ??\\\"??\"} 1\n");
+    house_post(&house, &told, "/v1/completions",
+               "{\"model\":\"\xc3\xa9 ??\\\"??\",\"prompt\":\"a\",\"top_p\":0}");
+    assert_true(house_asked(&house, 0)->submit.top_p > 0);
+    say_text(&house, 0, "x", TSR_REASON_END);
+    assert_int_equal(told.status, 200);
 }
 
 static void test_completion_options(void **state)
@@ -490,6 +510,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_paths_and_methods, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_models, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_models_of_odd_names, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_completion_options, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_completion_defaults, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_defaults_that_the_model_advises, set_up, tear_down),
