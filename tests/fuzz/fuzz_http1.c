@@ -6,6 +6,7 @@
  * order; what waits stays within its bounds, and nothing is left when the client has gone. */
 #define FAKE_LONG_BYTES 10000
 #include "../unit/http1/fake_api.h"
+#include "../unit/http1/paper_door.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

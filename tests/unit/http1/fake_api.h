@@ -1,4 +1,4 @@
-/* An API for tests of HTTP/1.1: what it does is said by the path, what it was asked is written
+/* An API for tests of doors: what it does is said by the path, what it was asked is written
  * down.
  *
  *   /echo    the body, when it is whole        /stream  three events, of unknown length
@@ -12,7 +12,7 @@
 
 #include <tsr/api/api.h>
 
-#include "paper_door.h"
+#include "text.h"
 
 #ifndef FAKE_LONG_BYTES
 #define FAKE_LONG_BYTES 1000000

@@ -3,6 +3,7 @@
 #define TSR_TEST_FAKE_DOOR_H
 
 #include "fake_api.h"
+#include "paper_door.h"
 
 static void door_open(struct door *door, const struct tsr_http1_options *options)
 {

@@ -10,7 +10,7 @@
 #include <tsr/daemon/notify.h>
 #include <tsr/http1/http1.h>
 #include <tsr/shm/err.h>
-#include <tsr/uring/peers.h>
+#include <tsr/api/peers.h>
 #include <tsr/uring/ring.h>
 #include <tsr/uring/sockets.h>
 #include <tsr/uring/tls.h>

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include <tsr/uring/peers.h>
+#include <tsr/api/peers.h>
 
 static int enter(struct tsr_peers *peers, const char *text, uint32_t *peer)
 {

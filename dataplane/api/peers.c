@@ -1,4 +1,4 @@
-#include <tsr/uring/peers.h>
+#include <tsr/api/peers.h>
 
 #include <errno.h>
 #include <netinet/in.h>

@@ -1,7 +1,7 @@
 /* How many connections each address has open. IPv4 by address, IPv6 by its first 64 bits (what one
  * customer is given). Not thread-safe. */
-#ifndef TSR_URING_PEERS_H
-#define TSR_URING_PEERS_H
+#ifndef TSR_API_PEERS_H
+#define TSR_API_PEERS_H
 
 #include <stdint.h>
 #include <sys/socket.h>

@@ -1,0 +1,134 @@
+#include "memory_priv.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+struct tsr_http3_block {
+    union {
+        struct tsr_http3_block *next; /* while it is free */
+        uint32_t class;               /* while it is used */
+    };
+    uint64_t pad; /* what follows is aligned to 16 */
+    uint8_t bytes[];
+};
+
+enum { SMALLEST = 64 };
+
+static size_t size_of(uint32_t class)
+{
+    size_t power = (size_t)SMALLEST << class / 2;
+    return class % 2 ? power + power / 2 : power;
+}
+
+/* TSR_HTTP3_SIZES: none is so large. */
+static uint32_t class_of(size_t size)
+{
+    if (size <= SMALLEST) {
+        return 0;
+    }
+    uint32_t octave = 57 - (uint32_t)__builtin_clzl(size - 1); /* 64 << octave < size, or 1 more */
+    uint32_t class = 2 * octave;
+    while (class < TSR_HTTP3_SIZES && size_of(class) < size) {
+        class ++;
+    }
+    return class;
+}
+
+bool tsr_http3_region_init(struct tsr_http3_region *region, size_t size)
+{
+    *region = (struct tsr_http3_region){.size = size};
+    void *base = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    region->base = base == MAP_FAILED ? NULL : base;
+    return region->base;
+}
+
+void tsr_http3_region_fini(struct tsr_http3_region *region)
+{
+    if (region->base) {
+        munmap(region->base, region->size);
+    }
+}
+
+static struct tsr_http3_block *take(struct tsr_http3_region *region, uint32_t class)
+{
+    struct tsr_http3_block *block = region->free[class];
+    if (block) {
+        region->free[class] = block->next;
+        return block;
+    }
+    if (region->size - region->touched < size_of(class)) {
+        return NULL;
+    }
+    block = (struct tsr_http3_block *)(region->base + region->touched);
+    region->touched += size_of(class);
+    return block;
+}
+
+void *tsr_http3_malloc(size_t size, void *ctx)
+{
+    struct tsr_http3_account *account = ctx;
+    uint32_t class = size < TSR_HTTP3_BLOCK_MAX ? class_of(size + sizeof(struct tsr_http3_block))
+                                                : TSR_HTTP3_SIZES;
+    struct tsr_http3_block *block = NULL;
+    if (class < TSR_HTTP3_SIZES && account->max - account->used >= size_of(class)) {
+        block = take(account->region, class);
+    }
+    if (!block) {
+        account->overdrawn = true;
+        return NULL;
+    }
+    block->class = class;
+    account->used += size_of(class);
+    account->region->used += size_of(class);
+    return block->bytes;
+}
+
+static struct tsr_http3_block *block_of(void *bytes)
+{
+    return (struct tsr_http3_block *)((uint8_t *)bytes - offsetof(struct tsr_http3_block, bytes));
+}
+
+void tsr_http3_free(void *bytes, void *ctx)
+{
+    if (!bytes) {
+        return;
+    }
+    struct tsr_http3_account *account = ctx;
+    struct tsr_http3_block *block = block_of(bytes);
+    uint32_t class = block->class;
+    account->used -= size_of(class);
+    account->region->used -= size_of(class);
+    block->next = account->region->free[class];
+    account->region->free[class] = block;
+}
+
+void *tsr_http3_calloc(size_t n, size_t size, void *ctx)
+{
+    size_t bytes;
+    if (__builtin_mul_overflow(n, size, &bytes)) {
+        return NULL;
+    }
+    void *block = tsr_http3_malloc(bytes, ctx);
+    if (block) {
+        memset(block, 0, bytes);
+    }
+    return block;
+}
+
+void *tsr_http3_realloc(void *bytes, size_t size, void *ctx)
+{
+    if (!bytes) {
+        return tsr_http3_malloc(size, ctx);
+    }
+    size_t old = size_of(block_of(bytes)->class) - sizeof(struct tsr_http3_block);
+    if (size <= old) {
+        return bytes;
+    }
+    void *larger = tsr_http3_malloc(size, ctx);
+    if (larger) {
+        memcpy(larger, bytes, old);
+        tsr_http3_free(bytes, ctx);
+    }
+    return larger;
+}
