@@ -2,8 +2,12 @@
 
 import asyncio
 import base64
+import contextlib
+import json
 import math
 import os
+import signal
+import socket
 import struct
 import tempfile
 import time
@@ -295,6 +299,28 @@ class Engines(unittest.TestCase):
             pair.start_engine(0)
             patient = talk.with_options(max_retries=20)
             self.assertTrue(patient.chat.completions.create(model=names[0], **ask).choices)
+
+    def test_stopped_engine_holds_up_nobody_else(self):
+        with Box(models=(TINY, TINY)) as pair:
+            talk = openai.OpenAI(base_url=pair.url + "/v1", api_key="none", max_retries=0, timeout=30)
+            names = [m.id for m in talk.models.list()]
+            ask = {"messages": ASK, "max_tokens": 4}
+            body = json.dumps(ask | {"model": names[0], "n": 8})
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+            port = int(pair.url.rsplit(":", 1)[1])
+            pair.engines[0].send_signal(signal.SIGSTOP)
+            with contextlib.ExitStack() as crowd:
+                for _ in range(600):  # ask for more than the door can do at once
+                    crowd.enter_context(socket.create_connection(("127.0.0.1", port))).sendall((head + body).encode())
+                for path in ("/health", "/ready", "/metrics", "/v1/models"):
+                    self.assertEqual(200, pair.get(path)[0])
+                self.assertTrue(talk.chat.completions.create(model=names[1], **ask).choices)
+            with self.assertRaises(openai.InternalServerError) as raised:
+                talk.chat.completions.create(model=names[0], extra_headers={"X-Tessera-Deadline-Ms": "300"}, **ask)
+            self.assertEqual(504, raised.exception.status_code)
+            pair.engines[0].send_signal(signal.SIGCONT)
+            pair.idle()
+            self.assertTrue(talk.chat.completions.create(model=names[0], **ask).choices)
 
 
 @unittest.skipUnless(os.path.exists(USUAL), "the default model is not there: deploy/fetch-model.sh")
