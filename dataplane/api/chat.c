@@ -338,6 +338,7 @@ static void refuse_others(const struct api_fields *fields)
         }
     }
     api_format_read(fields, "response_format");
+    api_verbosity_read(fields);
 }
 
 void api_chat(struct tsr_api_exchange *x)

@@ -133,3 +133,17 @@ void api_format_read(const struct api_fields *fields, const char *name)
                                 path, size < 40 ? (int)size : 40, type ? type : "");
     }
 }
+
+void api_verbosity_read(const struct api_fields *fields)
+{
+    size_t size;
+    char param[sizeof fields->problem->param];
+    const char *text = api_field_string(fields, "verbosity", &size);
+    if (text && !api_text_is(text, size, "medium")) {
+        (void)snprintf(param, sizeof param, "%sverbosity", fields->path);
+        api_problem_unsupported(fields->problem, param,
+                                "'%s' can be medium only: say in the prompt how long the answer "
+                                "is to be",
+                                param);
+    }
+}

@@ -37,4 +37,7 @@ double api_logprob(float logprob);
 /* response_format, text.format: text is all that there is. */
 void api_format_read(const struct api_fields *fields, const char *name);
 
+/* verbosity, text.verbosity: nothing but the prompt says it here. */
+void api_verbosity_read(const struct api_fields *fields);
+
 #endif

@@ -250,6 +250,7 @@ static void refuse_others(const struct api_fields *fields)
         struct api_fields inner;
         api_fields_inner(&inner, fields, text, "text.");
         api_format_read(&inner, "format");
+        api_verbosity_read(&inner);
     }
 }
 

@@ -260,7 +260,11 @@ static void refuse_others(const struct api_fields *fields)
                                         "prompt_logprobs",
                                         "truncate_prompt_tokens",
                                         "include_stop_str_in_output",
-                                        "logits_processors"};
+                                        "logits_processors",
+                                        "mirostat",
+                                        "dry_multiplier",
+                                        "xtc_probability",
+                                        "dynatemp_range"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         api_field_unsupported(fields, names[i]);
     }

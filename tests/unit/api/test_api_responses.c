@@ -227,6 +227,7 @@ static void test_response_refusals(void **state)
         {"{\"input\":\"a\",\"user\":{}}", "user", "a string"},
         {"{\"input\":\"a\",\"reasoning\":5}", "reasoning", "an object"},
         {"{\"input\":\"a\",\"reasoning\":{\"effort\":1}}", "reasoning.effort", "a string"},
+        {"{\"input\":\"a\",\"text\":{\"verbosity\":\"low\"}}", "text.verbosity", "medium only"},
         {"{\"input\":\"a\",\"max_output_tokens\":0}", "max_output_tokens", "from 1"},
         {"{\"input\":\"a\",\"tools\":[{\"type\":\"web_search\"}]}", "tools", "web_search"},
         {"{\"input\":[{\"type\":\"item_reference\",\"id\":\"x\"}]}", "input[0].type",

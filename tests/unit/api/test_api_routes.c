@@ -65,6 +65,8 @@ static const struct refused {
     {"/v1/chat/completions", "{" HI ",\"temperature\":-1}", 400, "temperature", "from 0 to 2"},
     {"/v1/chat/completions", "{" HI ",\"top_p\":1.1}", 400, "top_p",
      "is 1.1; it must be from 0 to 1"},
+    {"/v1/chat/completions", "{" HI ",\"verbosity\":\"high\"}", 400, "verbosity", "medium only"},
+    {"/v1/chat/completions", "{" HI ",\"mirostat\":2}", 400, "mirostat", "not supported"},
     {"/v1/chat/completions", "{" HI ",\"n\":0}", 400, "n", "from 1 to 8"},
     {"/v1/chat/completions", "{" HI ",\"n\":9}", 400, "n", "from 1 to 8"},
     {"/v1/chat/completions", "{" HI ",\"n\":1.5}", 400, "n", "an integer, not 1.5"},
