@@ -32,7 +32,10 @@ enum {
     DEVICE_MAX = 512,
     EAL_MIB = 96,     /* what EAL and the drivers take beside the buffers */
     PACKET_HEAD = 52, /* what the kernel puts before a frame of AF_PACKET's (TPACKET2_HDRLEN) */
-    MEMIF_BYTES = 2048,
+    XDP_HEAD = 256,   /* and before one of AF_XDP's (XDP_PACKET_HEADROOM) */
+    BUFFER_HEAD =
+        384, /* of a packet buffer in its pool: mempool's and mbuf's heads, headroom, alignment */
+    BUFFER_MIN = 2048, /* what memif and most cards expect */
 };
 
 /* One device; its first port owns it. */
@@ -138,7 +141,7 @@ static int plan_mtu(struct plan *plan, struct tsr_err *err)
 static int plan_buffers(struct plan *plan, struct tsr_err *err)
 {
     uint32_t frame = plan->mtu + TSR_ETHERNET_BYTES + TSR_VLAN_BYTES;
-    uint32_t bytes = frame > MEMIF_BYTES ? frame : MEMIF_BYTES;
+    uint32_t bytes = frame > BUFFER_MIN ? frame : BUFFER_MIN;
     if (plan->is_packet) {
         char text[16];
         argument(plan->options->device, "framesz", text, sizeof text);
@@ -152,7 +155,10 @@ static int plan_buffers(struct plan *plan, struct tsr_err *err)
         }
         bytes = framesz > bytes ? framesz : bytes;
     }
-    if (plan->is_xdp && bytes + 512 > 4096) {
+    if (plan->is_xdp && frame + XDP_HEAD > bytes) {
+        bytes = frame + XDP_HEAD;
+    }
+    if (plan->is_xdp && bytes + BUFFER_HEAD > 4096) {
         return tsr_err_set(err, -EINVAL,
                            "AF_XDP's buffers are one page, which carries an MTU of at most 3,400 "
                            "bytes: that of %s is %u; set a smaller one (ip link set %s mtu 3400).",

@@ -5,8 +5,10 @@
  *     port_echo socket|DEVICE [-q QUEUES] [-m MTU] [-v VLAN] [-b (block)]
  * ADDRESS[/PREFIX[@GATEWAY]],PORT ... [-- EAL...]
  *
- * Prints "ready" and the ports; SIGTERM ends it. */
+ * -b: sleeps until a packet comes. -t: is the client instead; sends datagrams of many sizes there
+ * until each has come back. Prints "ready" and the ports, a client "echoed"; SIGTERM ends it. */
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,7 +24,9 @@ static struct tsr_port_options options = {
     .kind = TSR_PORT_DPDK, .queues = 1, .no_huge = true, .cpu = -1};
 static struct tsr_port *ports[TSR_PORT_QUEUES_MAX];
 static volatile sig_atomic_t ended;
-static bool blocks;
+static bool blocks, is_client;
+static struct tsr_address target;
+static uint32_t came; /* bytes of the last datagram that came back as it was sent, and one */
 
 static void end(int signal)
 {
@@ -59,6 +63,18 @@ static bool read_listen(char *text)
     return read_ip(&listen->address, text, listen->address.ip);
 }
 
+static bool read_target(char *text)
+{
+    char *port = strchr(text, ',');
+    if (!port) {
+        return false;
+    }
+    *port++ = 0;
+    is_client = true;
+    target.port = (uint16_t)atoi(port);
+    return read_ip(&target, text, target.ip);
+}
+
 static bool read_options(int argc, char **argv)
 {
     int option, n = 0;
@@ -70,7 +86,7 @@ static bool read_options(int argc, char **argv)
         options.kind = TSR_PORT_SOCKET;
     }
     optind = 2;
-    while ((option = getopt(argc, argv, "+q:m:v:b")) != -1) {
+    while ((option = getopt(argc, argv, "+q:m:v:bt:")) != -1) {
         switch (option) {
         case 'q':
             options.queues = (uint32_t)atoi(optarg);
@@ -83,6 +99,11 @@ static bool read_options(int argc, char **argv)
             break;
         case 'b':
             blocks = true;
+            break;
+        case 't':
+            if (!read_target(optarg)) {
+                return false;
+            }
             break;
         default:
             return false;
@@ -124,6 +145,14 @@ static bool is(const struct tsr_datagram *datagram, const char *word)
     return datagram->size == strlen(word) && memcmp(datagram->bytes, word, datagram->size) == 0;
 }
 
+static void write_dropped(const struct tsr_port *port)
+{
+    const char *path = getenv("DROPPED");
+    int fd = open(path ? path : "/dev/null", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    tsr_port_write_dropped(port, fd, NULL);
+    close(fd);
+}
+
 static void take(void *ctx, const struct tsr_datagram *datagram)
 {
     struct tsr_port *port = ctx;
@@ -137,7 +166,7 @@ static void take(void *ctx, const struct tsr_datagram *datagram)
         size = write_counts(port, text, sizeof text);
         memcpy(out, text, size);
     } else if (is(datagram, "dropped")) {
-        tsr_port_write_dropped(port, 3, NULL);
+        write_dropped(port);
         memcpy(out, datagram->bytes, size);
     } else if (is(datagram, "capacity")) {
         size = (size_t)sprintf((char *)out, "%zu", capacity);
@@ -173,6 +202,55 @@ static void serve(void)
     }
 }
 
+static void take_echo(void *ctx, const struct tsr_datagram *datagram)
+{
+    (void)ctx;
+    for (uint32_t i = 0; i < datagram->size; i++) {
+        if (datagram->bytes[i] != (uint8_t)(i + datagram->size)) {
+            return;
+        }
+    }
+    came = datagram->size + 1;
+}
+
+/* One datagram, again and again until it has come back: the first ones only find the way. */
+static bool ask(uint32_t size)
+{
+    struct tsr_path path = {.local = options.listen[0].address, .remote = target};
+    uint64_t end_ns = now_ns() + 20000000000u;
+    while (came != size + 1 && now_ns() < end_ns && !ended) {
+        size_t capacity = 0;
+        uint8_t *out = tsr_port_way.room(ports[0], &path, &capacity);
+        if (out && size > capacity) {
+            return false;
+        }
+        for (uint32_t i = 0; out && i < size; i++) {
+            out[i] = (uint8_t)(i + size);
+        }
+        if (out) {
+            tsr_port_way.send(ports[0], &path, size, 0);
+        }
+        tsr_port_flush(ports[0]);
+        for (int i = 0; i < 50 && came != size + 1; i++) {
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+            tsr_port_poll(ports[0], take_echo, NULL, now_ns());
+        }
+    }
+    return came == size + 1;
+}
+
+static int ask_all(uint32_t most)
+{
+    for (uint32_t size = 1; size <= most; size += most / 30) {
+        if (!ask(size)) {
+            fprintf(stderr, "%u bytes did not come back\n", size);
+            return 1;
+        }
+    }
+    puts("echoed");
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     struct tsr_err err = {0};
@@ -194,7 +272,12 @@ int main(int argc, char **argv)
     }
     puts("");
     fflush(stdout);
-    serve();
+    int rc = 0;
+    if (is_client) {
+        rc = ask_all((options.mtu ? options.mtu : 1500u) - 48);
+    } else {
+        serve();
+    }
     tsr_port_destroy(ports, options.queues);
-    return 0;
+    return rc;
 }
