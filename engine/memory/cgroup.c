@@ -148,7 +148,8 @@ struct least_cpus {
 static void take_level(void *ctx, const char *folder, bool v2)
 {
     struct least_cpus *least = ctx;
-    least->cpus = fmin(least->cpus, tsr_cgroup_cpus_at(least->root, folder, v2));
+    double cpus = tsr_cgroup_cpus_at(least->root, folder, v2);
+    least->cpus = cpus < least->cpus ? cpus : least->cpus;
 }
 
 double tsr_cgroup_cpus(const char *root)

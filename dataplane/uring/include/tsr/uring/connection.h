@@ -12,9 +12,9 @@
 #include <sys/uio.h>
 
 #include <tsr/api/figures.h>
+#include <tsr/api/peers.h>
 #include <tsr/http1/http1.h>
 #include <tsr/shm/err.h>
-#include <tsr/api/peers.h>
 #include <tsr/uring/ring.h>
 #include <tsr/uring/tls.h>
 

@@ -7,10 +7,10 @@
 #include <stdint.h>
 
 #include <tsr/api/api.h>
+#include <tsr/api/peers.h>
 #include <tsr/daemon/notify.h>
 #include <tsr/http1/http1.h>
 #include <tsr/shm/err.h>
-#include <tsr/api/peers.h>
 #include <tsr/uring/ring.h>
 #include <tsr/uring/sockets.h>
 #include <tsr/uring/tls.h>
@@ -37,8 +37,8 @@ struct tsr_loop_options {
 int tsr_loop_create(struct tsr_loop **loop, const struct tsr_loop_options *options,
                     struct tsr_err *err);
 
-/* Serves until a signal ends it; then nothing listens and no connection is open. A negative errno with a sentence where
- * the ring fails. */
+/* Serves until a signal ends it; then nothing listens and no connection is open. A negative errno
+ * with a sentence where the ring fails. */
 int tsr_loop_run(struct tsr_loop *loop, struct tsr_err *err);
 
 void tsr_loop_destroy(struct tsr_loop *loop);
