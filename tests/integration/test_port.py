@@ -290,6 +290,24 @@ while True:
         listener.stdout.close()
 
 
+def test_queues():
+    """A path comes to one of two queues, many paths to both."""
+    make_link(ours=False)
+    with Echo("net_af_packet0,iface=v0,qpairs=2", "-q", "2"):
+        for _ in range(8):
+            echoes(sizes=[5])
+
+
+def test_xdp_link_goes_and_comes():
+    make_link()
+    with Echo("net_af_xdp0,iface=v0"):
+        echoes(sizes=[5])
+        run("ip", "-n", SERVER, "link", "set", "v0", "down")
+        run("ip", "-n", SERVER, "link", "set", "v0", "up")
+        run("ip", "-n", SERVER, "addr", "replace", OURS6 + "/64", "dev", "v0", "nodad")
+        echoes()
+
+
 def test_xdp_mtu():
     for mtu in (1280, 3400):
         make_link(mtu=mtu)
