@@ -95,12 +95,15 @@ def dial(address, port=UDP_PORT):
     return s
 
 
-def ask(s, message):
-    """Again where a packet was lost: the link is ours, but the machine is shared."""
+def ask(s, message, answer=None):
+    """Again where nothing comes in time: the machine is shared. So a late answer to an earlier question may come first."""
     for _ in range(40):
         try:
             s.send(message)
-            return s.recv(65536)
+            while True:
+                came = s.recv(65536)
+                if answer in (None, came):
+                    return came
         except (TimeoutError, ConnectionRefusedError):
             time.sleep(0.05)
     raise AssertionError(f"no answer to {len(message)} bytes")
@@ -115,7 +118,7 @@ def echoes(addresses=(OURS, OURS6), sizes=SIZES):
         with dial(address) as s:
             for size in sizes:
                 message = os.urandom(size)
-                assert ask(s, message) == message, (address, size)
+                ask(s, message, message)
 
 
 def total(data):
@@ -156,7 +159,9 @@ def ecn(address):
             s.setsockopt(level, option, bits)
             ask(s, b"first")
             s.send(b"ecn")
-            _, control, _, _ = s.recvmsg(100, 100)
+            came = b""
+            while came != b"ecn":
+                came, control, _, _ = s.recvmsg(100, 100)
             assert [data[0] & 3 for at, kind, data in control if (at, kind) == (level, option)] == [bits], (address, bits)
 
 
@@ -265,7 +270,7 @@ while True:
         with socket.create_connection((OURS, UDP_PORT), 10) as c, dial(OURS, 5000) as u:
             c.sendall(b"tcp")
             assert c.recv(100) == b"tcp"
-            assert ask(u, b"other port") == b"other port"
+            ask(u, b"other port", b"other port")
 
     try:
         with Echo("net_af_xdp0,iface=v0") as echo:
