@@ -1,0 +1,30 @@
+/* The loop of the bypass door: one thread polls a port and the engines, runs each event to its end,
+ * and sleeps, where it may, when there are none. */
+#ifndef TSR_BYPASS_LOOP_H
+#define TSR_BYPASS_LOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <tsr/shm/err.h>
+
+struct tsr_api;
+struct tsr_http3;
+struct tsr_notify;
+struct tsr_port;
+
+struct tsr_bypass_loop_options {
+    struct tsr_api *api;
+    struct tsr_http3 *http3;
+    struct tsr_port *port;
+    struct tsr_notify *notify;
+    int signals; /* a signalfd: SIGHUP reloads, others end */
+    uint32_t drain_s;
+    bool spin; /* never sleeps, where no engine's CPU is taken by it */
+};
+
+/* Shows the figures of HTTP/3 under /metrics. Returns when a signal has ended it and its answers
+ * are whole, or drain_s are over: 0; or a negative errno with a sentence. */
+int tsr_bypass_loop_run(const struct tsr_bypass_loop_options *options, struct tsr_err *err);
+
+#endif

@@ -1,0 +1,203 @@
+/* tessera-bypass: HTTP/3 to the engines. Here stands the order of start and end; what is done
+ * stands in the files that are called. */
+#include <libgen.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <tsr/bypass/loop.h>
+#include <tsr/bypass/options.h>
+#include <tsr/daemon/harden.h>
+#include <tsr/daemon/notify.h>
+#include <tsr/daemon/start.h>
+#include <tsr/shm/log.h>
+#include <tsr/web/page.h>
+
+struct bypass {
+    struct tsr_bypass_options options;
+    struct tsr_notify notify;
+    struct tsr_harden_user user;
+    struct tsr_port *port;
+    struct tsr_api *api;
+    struct tsr_http3 *http3;
+    int signals;
+};
+
+static const char *folder_of(const char *path, char copy[512])
+{
+    snprintf(copy, 512, "%s", path);
+    return dirname(copy);
+}
+
+/* Folders, because files are replaced in them while it runs. */
+static int give_up_files(const struct bypass *b, struct tsr_err *err)
+{
+    const struct tsr_bypass_options *o = &b->options;
+    const char *const paths[] = {o->http3.certificate, o->http3.key, o->http3.client_ca,
+                                 o->api.keys_path};
+    enum { PATHS = sizeof paths / sizeof *paths };
+    char copies[PATHS][512];
+    char notes[256] = "";
+    struct tsr_harden_files files = {.read = {"/proc/self", "/sys/devices/system"}};
+    size_t n = 2;
+    for (size_t i = 0; i < PATHS; i++) {
+        if (paths[i]) {
+            files.read[n++] = folder_of(paths[i], copies[i]);
+        }
+    }
+    int rc = tsr_harden_files(&files, notes, sizeof notes, err);
+    if (rc == 0 && notes[0]) {
+        tsr_log(TSR_LOG_WARN, "%s", notes);
+    }
+    return rc;
+}
+
+/* The first two serve clients. The others are for the API's thread, which connects to engines, and
+ * for files that are read again. */
+static const char *const door_calls[] = {
+    "recvmmsg", "sendmmsg",   "socket",  "connect", "setsockopt",
+    "openat",   "newfstatat", "pread64", "ioctl",   NULL,
+};
+
+static int give_up_calls(struct tsr_err *err)
+{
+    char notes[256] = "";
+    int rc = tsr_harden_calls(door_calls, notes, sizeof notes, err);
+    if (rc == 0 && notes[0]) {
+        tsr_log(TSR_LOG_WARN, "%s", notes);
+    }
+    return rc;
+}
+
+/* What may need rights. */
+static int open_outside(struct bypass *b, struct tsr_err *err)
+{
+    if (b->options.action == TSR_BYPASS_CHECK) {
+        return 0;
+    }
+    b->signals = tsr_start_signals(err);
+    int rc = b->signals < 0 ? b->signals : tsr_notify_open(&b->notify, err);
+    return rc ? rc : tsr_port_create(&b->port, &b->options.port, err);
+}
+
+static int give_up_rights(struct bypass *b, struct tsr_err *err)
+{
+    if (geteuid() == 0 && b->user.uid == 0) {
+        tsr_log(TSR_LOG_WARN, "the door stays root, as --user says");
+    }
+    int rc = tsr_harden_identity(&b->user, err);
+    return rc || !b->options.sandbox ? rc : give_up_files(b, err);
+}
+
+/* As the user that it has become: what cannot be read now could not be read again later. */
+static int make_parts(struct bypass *b, struct tsr_err *err)
+{
+    struct tsr_bypass_options *o = &b->options;
+    o->api.page = (struct tsr_api_text){(const char *)tsr_web_page, tsr_web_page_bytes};
+    o->api.page_policy = tsr_web_policy;
+    o->http3.way = tsr_port_way;
+    o->http3.port = b->port;
+    int rc = tsr_api_create(&b->api, &o->api, err);
+    return rc ? rc : tsr_http3_create(&b->http3, b->api, &o->http3, err);
+}
+
+static void describe(const struct bypass *b)
+{
+    const struct tsr_bypass_options *o = &b->options;
+    char memory[256];
+    fprintf(stderr, "engines   ");
+    for (uint32_t i = 0; i < o->api.n_engines; i++) {
+        fprintf(stderr, "%s%s", i ? ", " : "", o->api.engines[i]);
+    }
+    tsr_http3_describe(b->http3, memory, sizeof memory);
+    fprintf(stderr, "\nkeys      %s\nmemory    %s; at most %.0f MiB of requests\n",
+            o->api.keys_path ? o->api.keys_path : "none: for clients of this machine only", memory,
+            (double)o->api.bodies_bytes_max / 1048576.0);
+}
+
+static void say_ready(const struct bypass *b)
+{
+    struct tsr_address listens[TSR_PORT_LISTEN_MAX];
+    uint32_t n = tsr_port_listens(b->port, listens);
+    char text[TSR_BYPASS_ADDRESS_BYTES] = "";
+    for (uint32_t i = n; i-- > 0;) {
+        tsr_bypass_address_text(&listens[i], text);
+        printf("https://%s\n", text);
+    }
+    printf("ready\n");
+    if (fflush(stdout) != 0) {
+        tsr_log(TSR_LOG_WARN, "nobody reads stdout");
+    }
+    tsr_notify_say(&b->notify, "READY=1\nSTATUS=serving HTTP/3 at %s", text);
+}
+
+static int serve(struct bypass *b, struct tsr_err *err)
+{
+    const struct tsr_bypass_loop_options options = {
+        .api = b->api,
+        .http3 = b->http3,
+        .port = b->port,
+        .notify = &b->notify,
+        .signals = b->signals,
+        .drain_s = b->options.drain_s,
+        .spin = b->options.spin,
+    };
+    int rc = b->options.sandbox ? give_up_calls(err) : 0;
+    if (rc < 0) {
+        return rc;
+    }
+    say_ready(b);
+    return tsr_bypass_loop_run(&options, err);
+}
+
+static int run(struct bypass *b, struct tsr_err *err)
+{
+    int rc = tsr_harden_find_user(&b->user, b->options.user, err);
+    rc = rc ? rc : open_outside(b, err);
+    rc = rc ? rc : give_up_rights(b, err);
+    rc = rc ? rc : make_parts(b, err);
+    if (rc == 0 && !b->options.quiet) {
+        describe(b);
+    }
+    return rc || b->options.action == TSR_BYPASS_CHECK ? rc : serve(b, err);
+}
+
+static void end(struct bypass *b)
+{
+    tsr_http3_destroy(b->http3);
+    if (b->api) {
+        tsr_api_destroy(b->api);
+    }
+    if (b->port) {
+        tsr_port_destroy(&b->port, 1);
+    }
+    tsr_notify_close(&b->notify);
+    tsr_daemon_config_free(&b->options.config);
+}
+
+int main(int argc, char **argv)
+{
+    static struct bypass bypass = {.notify.fd = -1};
+    struct tsr_err err = {0};
+    tsr_start_standard();
+    int rc = tsr_bypass_options_parse(&bypass.options, argc, argv, &err);
+    if (rc < 0) {
+        fprintf(stderr, "tessera-bypass: %s\n", err.text);
+        return 2;
+    }
+    if (bypass.options.action == TSR_BYPASS_HELP) {
+        tsr_bypass_options_help(stdout);
+        return 0;
+    }
+    if (bypass.options.action == TSR_BYPASS_VERSION) {
+        printf("tessera-bypass " TSR_VERSION "\n");
+        return 0;
+    }
+    rc = run(&bypass, &err);
+    end(&bypass);
+    if (rc < 0) {
+        fprintf(stderr, "tessera-bypass: %s\n", err.text);
+        return 1;
+    }
+    return 0;
+}

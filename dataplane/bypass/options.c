@@ -1,0 +1,303 @@
+#include <tsr/bypass/options.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <tsr/daemon/value.h>
+
+/* clang-format off */
+enum {
+    OPT_LISTEN = 256, OPT_CERTIFICATE, OPT_KEY, OPT_CLIENT_CA, OPT_ENGINE, OPT_KEYS, OPT_HOST, OPT_ORIGIN, OPT_VLLM_NAMES,
+    OPT_CONNECTIONS, OPT_PER_ADDRESS, OPT_STREAMS, OPT_RETRY_FROM, OPT_REQUESTS, OPT_BODY, OPT_BODIES, OPT_MEMORY, OPT_CREDIT,
+    OPT_HANDSHAKE, OPT_IDLE, OPT_STALL, OPT_DRAIN, OPT_SPIN, OPT_USER, OPT_NO_SANDBOX, OPT_QUIET, OPT_CHECK, OPT_HELP,
+    OPT_VERSION,
+};
+
+static const struct tsr_daemon_option names[] = {
+    {"listen", TSR_DAEMON_LIST, OPT_LISTEN}, {"tls-certificate", TSR_DAEMON_VALUE, OPT_CERTIFICATE},
+    {"tls-key", TSR_DAEMON_VALUE, OPT_KEY}, {"tls-client-ca", TSR_DAEMON_VALUE, OPT_CLIENT_CA},
+    {"engine", TSR_DAEMON_LIST, OPT_ENGINE}, {"keys", TSR_DAEMON_VALUE, OPT_KEYS}, {"host", TSR_DAEMON_LIST, OPT_HOST},
+    {"origin", TSR_DAEMON_LIST, OPT_ORIGIN}, {"vllm-names", TSR_DAEMON_FLAG, OPT_VLLM_NAMES},
+    {"connections", TSR_DAEMON_VALUE, OPT_CONNECTIONS}, {"connections-per-address", TSR_DAEMON_VALUE, OPT_PER_ADDRESS},
+    {"streams", TSR_DAEMON_VALUE, OPT_STREAMS}, {"retry-from", TSR_DAEMON_VALUE, OPT_RETRY_FROM},
+    {"requests", TSR_DAEMON_VALUE, OPT_REQUESTS}, {"body-max", TSR_DAEMON_VALUE, OPT_BODY},
+    {"bodies-max", TSR_DAEMON_VALUE, OPT_BODIES}, {"memory-max", TSR_DAEMON_VALUE, OPT_MEMORY},
+    {"credit", TSR_DAEMON_VALUE, OPT_CREDIT}, {"handshake-seconds", TSR_DAEMON_VALUE, OPT_HANDSHAKE},
+    {"idle-seconds", TSR_DAEMON_VALUE, OPT_IDLE}, {"stall-seconds", TSR_DAEMON_VALUE, OPT_STALL},
+    {"drain-seconds", TSR_DAEMON_VALUE, OPT_DRAIN}, {"spin", TSR_DAEMON_FLAG, OPT_SPIN}, {"user", TSR_DAEMON_VALUE, OPT_USER},
+    {"no-sandbox", TSR_DAEMON_FLAG, OPT_NO_SANDBOX}, {"quiet", TSR_DAEMON_FLAG, OPT_QUIET},
+    {"check", TSR_DAEMON_ACTION, OPT_CHECK}, {"help", TSR_DAEMON_LEAVE, OPT_HELP}, {"version", TSR_DAEMON_LEAVE, OPT_VERSION},
+    {0},
+};
+/* clang-format on */
+
+enum { DRAIN_S_DEFAULT = 20, SECONDS_MAX = 86400 };
+
+void tsr_bypass_options_help(FILE *out)
+{
+    struct tsr_api_options api;
+    struct tsr_http3_options http3;
+    tsr_api_options_init(&api);
+    tsr_http3_options_init(&http3);
+    fprintf(
+        out,
+        "tessera-bypass --tls-certificate FILE --tls-key FILE [options]: the OpenAI-compatible "
+        "API\n"
+        "over HTTP/3, for the engines of this machine. Prints its addresses and \"ready\" on "
+        "stdout\n"
+        "when it serves.\n"
+        "\n"
+        "  --engine PATH           an engine's socket; repeat it for several [" TSR_BYPASS_ENGINE
+        "]\n"
+        "  --listen ADDRESS        127.0.0.1:8443 or [::1]:8443, of UDP; repeat it for several;\n"
+        "                          port 0: a free one [" TSR_BYPASS_LISTEN "]\n"
+        "\n"
+        "Who may ask\n"
+        "  --keys FILE             API keys, hashed (tessera-dataplane --make-key); without it "
+        "only\n"
+        "                          this machine is listened to\n"
+        "  --host NAME             without keys: a name, besides localhost, that clients call\n"
+        "                          this box; others are refused (DNS rebinding)\n"
+        "  --origin URL            a page elsewhere that may ask (CORS)\n"
+        "  --tls-certificate FILE  PEM, with the chain; read again at SIGHUP\n"
+        "  --tls-key FILE          PEM, without a pass phrase\n"
+        "  --tls-client-ca FILE    PEM: clients must show a certificate of these\n"
+        "\n"
+        "Limits\n"
+        "  --connections N         at once; more are refused [%u]\n"
+        "  --connections-per-address N  0: no limit [half of all]\n"
+        "  --streams N             requests of a connection at once [%u]\n"
+        "  --retry-from N          handshakes at once from which clients must show that their\n"
+        "                          address is theirs; 0: always [%u]\n"
+        "  --requests N            at once; more are answered 503 [%u]\n"
+        "  --body-max SIZE         of a request [%lluM]\n"
+        "  --bodies-max SIZE       of all requests together [%lluM]\n"
+        "  --memory-max SIZE       of QUIC, HTTP/3 and answers, of all together [%zuM]\n"
+        "  --credit N              tokens ahead of a slow reader [%u]\n"
+        "  --handshake-seconds N   [%u]\n"
+        "  --idle-seconds N        without a packet [%u]\n"
+        "  --stall-seconds N       in which %u bytes must move [%u]\n"
+        "  --drain-seconds N       for answers under way at SIGTERM [%d]\n"
+        "\n"
+        "  --spin                  appliance: never sleep, where the door's CPUs are not an "
+        "engine's\n"
+        "  --vllm-names            /metrics under vLLM's names too\n"
+        "  --user NAME             become this user when started as root [tessera, else nobody];\n"
+        "                          it must be able to read keys and certificates\n"
+        "  --no-sandbox            without Landlock and seccomp: for debuggers only\n"
+        "  --config FILE           options as name = value lines; those of the command line\n"
+        "                          replace them [" TSR_BYPASS_CONFIG ", if it is there]\n"
+        "  --check                 say what is wrong, or what would be served, and leave\n"
+        "  --quiet                 no description on stderr\n"
+        "  --help  --version\n"
+        "\n"
+        "SIZE takes K, M, G. SIGTERM ends it when answers under way are whole, SIGHUP reads keys\n"
+        "and certificates again.\n",
+        http3.conns_max, http3.streams_max, http3.retry_from, api.exchanges_max,
+        (unsigned long long)api.body_bytes_max >> 20,
+        (unsigned long long)api.bodies_bytes_max >> 20, http3.bytes_max >> 20, api.credit_tokens,
+        http3.handshake_s, http3.idle_s, http3.stall_bytes, http3.stall_s, DRAIN_S_DEFAULT);
+}
+
+void tsr_bypass_address_text(const struct tsr_address *address, char text[TSR_BYPASS_ADDRESS_BYTES])
+{
+    char ip[INET6_ADDRSTRLEN] = "";
+    inet_ntop(address->family == 4 ? AF_INET : AF_INET6, address->ip, ip, sizeof ip);
+    snprintf(text, TSR_BYPASS_ADDRESS_BYTES, address->family == 4 ? "%s:%u" : "[%s]:%u", ip,
+             address->port);
+}
+
+static bool read_address(const char *text, struct tsr_address *address)
+{
+    char ip[INET6_ADDRSTRLEN];
+    const char *colon = strrchr(text, ':');
+    char *end;
+    bool v6 = text[0] == '[';
+    const char *ip_end = v6 ? strchr(text, ']') : colon;
+    const char *ip_begin = text + v6;
+    if (!colon || !ip_end || ip_end + v6 != colon || ip_end - ip_begin >= (ptrdiff_t)sizeof ip ||
+        colon[1] < '0' || colon[1] > '9') {
+        return false;
+    }
+    memcpy(ip, ip_begin, (size_t)(ip_end - ip_begin));
+    ip[ip_end - ip_begin] = '\0';
+    unsigned long port = strtoul(colon + 1, &end, 10);
+    *address = (struct tsr_address){.port = (uint16_t)port, .family = v6 ? 6 : 4};
+    return !*end && port <= UINT16_MAX && inet_pton(v6 ? AF_INET6 : AF_INET, ip, address->ip) == 1;
+}
+
+static int add_listen(struct tsr_port_options *port, const char *text, struct tsr_err *err)
+{
+    if (port->n_listen == TSR_PORT_LISTEN_MAX) {
+        return tsr_err_set(err, -EINVAL, "--listen: at most %d are wanted", TSR_PORT_LISTEN_MAX);
+    }
+    if (!read_address(text, &port->listen[port->n_listen].address)) {
+        return tsr_err_set(err, -EINVAL,
+                           "--listen %s: not an address with a port, as 127.0.0.1:8443 or "
+                           "[::1]:8443",
+                           text);
+    }
+    port->n_listen++;
+    return 0;
+}
+
+static int add_name(const char *option, const char **list, uint32_t *n, uint32_t max,
+                    const char *text, struct tsr_err *err)
+{
+    if (*n == max) {
+        return tsr_err_set(err, -EINVAL, "%s: at most %u are wanted", option, max);
+    }
+    list[(*n)++] = text;
+    return 0;
+}
+
+static int set_memory(struct tsr_bypass_options *o, const char *text, struct tsr_err *err)
+{
+    uint64_t bytes = o->http3.bytes_max;
+    int rc = tsr_value_size("--memory-max", text, 16 << 20, 1ull << 40, &bytes, err);
+    o->http3.bytes_max = (size_t)bytes;
+    return rc;
+}
+
+static int set(void *ctx, int option, const char *text, struct tsr_err *err)
+{
+    struct tsr_bypass_options *o = ctx;
+    switch (option) {
+    case OPT_LISTEN:
+        return add_listen(&o->port, text, err);
+    case OPT_CERTIFICATE:
+        o->http3.certificate = text;
+        return 0;
+    case OPT_KEY:
+        o->http3.key = text;
+        return 0;
+    case OPT_CLIENT_CA:
+        o->http3.client_ca = text;
+        return 0;
+    case OPT_ENGINE:
+        return add_name("--engine", o->api.engines, &o->api.n_engines, TSR_API_ENGINES_MAX, text,
+                        err);
+    case OPT_KEYS:
+        o->api.keys_path = text;
+        return 0;
+    case OPT_HOST:
+        return add_name("--host", o->hosts, &o->api.n_hosts, TSR_BYPASS_NAMES_MAX, text, err);
+    case OPT_ORIGIN:
+        return add_name("--origin", o->origins, &o->api.n_origins, TSR_BYPASS_NAMES_MAX, text, err);
+    case OPT_VLLM_NAMES:
+        o->api.vllm_names = true;
+        return 0;
+    case OPT_CONNECTIONS:
+        return tsr_value_number("--connections", text, 1, 1 << 20, &o->http3.conns_max, err);
+    case OPT_PER_ADDRESS:
+        return tsr_value_number("--connections-per-address", text, 0, 1 << 20,
+                                &o->http3.per_address, err);
+    case OPT_STREAMS:
+        return tsr_value_number("--streams", text, 1, 1000, &o->http3.streams_max, err);
+    case OPT_RETRY_FROM:
+        return tsr_value_number("--retry-from", text, 0, 1 << 20, &o->http3.retry_from, err);
+    case OPT_REQUESTS:
+        return tsr_value_number("--requests", text, 1, 1 << 16, &o->api.exchanges_max, err);
+    case OPT_BODY:
+        return tsr_value_size("--body-max", text, 1024, 1 << 30, &o->api.body_bytes_max, err);
+    case OPT_BODIES:
+        return tsr_value_size("--bodies-max", text, 1 << 20, 1ull << 40, &o->api.bodies_bytes_max,
+                              err);
+    case OPT_MEMORY:
+        return set_memory(o, text, err);
+    case OPT_CREDIT:
+        return tsr_value_number("--credit", text, 1, 1 << 16, &o->api.credit_tokens, err);
+    case OPT_HANDSHAKE:
+        return tsr_value_number("--handshake-seconds", text, 1, SECONDS_MAX, &o->http3.handshake_s,
+                                err);
+    case OPT_IDLE:
+        return tsr_value_number("--idle-seconds", text, 1, SECONDS_MAX, &o->http3.idle_s, err);
+    case OPT_STALL:
+        return tsr_value_number("--stall-seconds", text, 1, SECONDS_MAX, &o->http3.stall_s, err);
+    case OPT_DRAIN:
+        return tsr_value_number("--drain-seconds", text, 0, SECONDS_MAX, &o->drain_s, err);
+    case OPT_SPIN:
+        o->spin = true;
+        return 0;
+    case OPT_USER:
+        o->user = text;
+        return 0;
+    case OPT_NO_SANDBOX:
+        o->sandbox = false;
+        return 0;
+    case OPT_QUIET:
+        o->quiet = true;
+        return 0;
+    case OPT_CHECK:
+        o->action = TSR_BYPASS_CHECK;
+        return 0;
+    case OPT_HELP:
+        o->action = TSR_BYPASS_HELP;
+        return 0;
+    case OPT_VERSION:
+        o->action = TSR_BYPASS_VERSION;
+        return 0;
+    default:
+        return tsr_err_set(err, -EINVAL, "an option without a meaning");
+    }
+}
+
+static bool is_loopback(const struct tsr_address *a)
+{
+    static const uint8_t v6[16] = {[15] = 1};
+    return a->family == 4 ? a->ip[0] == 127 : memcmp(a->ip, v6, sizeof v6) == 0;
+}
+
+static int check(const struct tsr_bypass_options *o, struct tsr_err *err)
+{
+    if (o->action != TSR_BYPASS_RUN && o->action != TSR_BYPASS_CHECK) {
+        return 0;
+    }
+    if (!o->http3.certificate || !o->http3.key) {
+        return tsr_err_set(err, -EINVAL,
+                           "HTTP/3 is always encrypted: give --tls-certificate FILE and --tls-key "
+                           "FILE");
+    }
+    for (uint32_t i = 0; i < o->port.n_listen && !o->api.keys_path; i++) {
+        if (!is_loopback(&o->port.listen[i].address)) {
+            char text[TSR_BYPASS_ADDRESS_BYTES];
+            tsr_bypass_address_text(&o->port.listen[i].address, text);
+            return tsr_err_set(err, -EINVAL,
+                               "%s is open to other machines, and without keys anyone there may "
+                               "ask: give --keys FILE, or listen at 127.0.0.1 or [::1] only",
+                               text);
+        }
+    }
+    return 0;
+}
+
+int tsr_bypass_options_parse(struct tsr_bypass_options *o, int argc, char **argv,
+                             struct tsr_err *err)
+{
+    *o = (struct tsr_bypass_options){
+        .action = TSR_BYPASS_RUN,
+        .drain_s = DRAIN_S_DEFAULT,
+        .sandbox = true,
+        .port = {.kind = TSR_PORT_SOCKET, .queues = 1, .cpu = -1},
+        .config = {.options = names, .file = TSR_BYPASS_CONFIG, .set = set, .ctx = o},
+    };
+    tsr_api_options_init(&o->api);
+    tsr_http3_options_init(&o->http3);
+    o->http3.per_address = UINT32_MAX;
+    o->api.hosts = o->hosts;
+    o->api.origins = o->origins;
+    int rc = tsr_daemon_config_read(&o->config, argc, argv, err);
+    if (rc < 0) {
+        return rc;
+    }
+    if (o->api.n_engines == 0) {
+        o->api.engines[o->api.n_engines++] = TSR_BYPASS_ENGINE;
+    }
+    if (o->http3.per_address == UINT32_MAX) {
+        o->http3.per_address = (o->http3.conns_max + 1) / 2;
+    }
+    rc = o->port.n_listen ? 0 : add_listen(&o->port, TSR_BYPASS_LISTEN, err);
+    return rc ? rc : check(o, err);
+}
