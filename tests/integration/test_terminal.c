@@ -186,6 +186,10 @@ static int close_terminal(void)
         look(50);
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
+    for (size_t before = SIZE_MAX; before != terminal.used;) { /* what it wrote last */
+        before = terminal.used;
+        look(0);
+    }
     close(terminal.fd);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
