@@ -12,6 +12,7 @@
 #include <tsr/shm/link.h>
 #include <tsr/shm/log.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -123,7 +124,12 @@ static void be_hostile(const char *path, struct shared *shared)
     }
     for (int i = 0; i < CHANNELS; i++) {
         struct tsr_err err;
-        if (tsr_link_open(&links[i], path, "hoarder", 10000, NULL, &err) != 0) {
+        int rc = -ECONNREFUSED; /* the socket is there a moment before it is listened to */
+        for (int tries = 0; tries < 1000 && rc == -ECONNREFUSED; tries++) {
+            rc = tsr_link_open(&links[i], path, "hoarder", 10000, NULL, &err);
+            usleep(rc == -ECONNREFUSED ? 1000 : 0);
+        }
+        if (rc != 0) {
             fprintf(stderr, "%s\n", err.text);
             _exit(1);
         }
