@@ -4,8 +4,8 @@
  * Input: a byte that says whether keys are asked for, how the others are cut and how fast the
  * client reads, and what came. What is answered must be whole responses whose JSON reads, and when
  * the client has gone, nothing is left: no exchange, no byte held, no request at an engine. */
-#include "../unit/api/house.h"
-#include "../unit/http1/paper_door.h"
+#include "house.h"
+#include "paper_door.h"
 
 #include <sys/mman.h>
 #include <sys/stat.h>

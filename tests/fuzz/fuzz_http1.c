@@ -5,8 +5,8 @@
  * have asked the API the same and been answered the same, byte for byte, so answers keep their
  * order; what waits stays within its bounds, and nothing is left when the client has gone. */
 #define FAKE_LONG_BYTES 10000
-#include "../unit/http1/fake_api.h"
-#include "../unit/http1/paper_door.h"
+#include "fake_api.h"
+#include "paper_door.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

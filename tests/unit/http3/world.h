@@ -5,8 +5,8 @@
 
 #include <tsr/http3/http3.h>
 
-#include "../http1/fake_api.h"
 #include "certificate.h"
+#include "fake_api.h"
 
 #include <nghttp3/nghttp3.h>
 #include <ngtcp2/ngtcp2.h>

@@ -9,7 +9,7 @@
 
 #include <tsr/tools/doctor.h>
 
-#include "../memory/fixture.h"
+#include "fixture.h"
 
 #define CPU  "/sys/devices/system/cpu/"
 #define NODE "/sys/devices/system/node/"
