@@ -145,6 +145,11 @@ static void put_head(struct tsr_http1_conn *conn, const struct tsr_api_answer *a
         put_text(conn, "\r\n");
     }
     put_framing(conn);
+    if (conn->secure && http1->options.alt_svc) {
+        put_text(conn, "Alt-Svc: ");
+        put_text(conn, http1->options.alt_svc);
+        put_text(conn, "\r\n");
+    }
     for (uint32_t i = 0; i < answer->n_headers; i++) {
         put(conn, answer->headers[i].name.bytes, answer->headers[i].name.size);
         put_text(conn, ": ");

@@ -195,6 +195,11 @@ void tsr_http1_forget(struct tsr_http1_conn *conn)
     TAILQ_INSERT_HEAD(&http1->closed, conn, ready_at);
 }
 
+void tsr_http1_secured(struct tsr_http1_conn *conn)
+{
+    conn->secure = true;
+}
+
 void *tsr_http1_owner(const struct tsr_http1_conn *conn)
 {
     return conn->owner;

@@ -79,6 +79,7 @@ struct tsr_http1_conn {
     unsigned wanted; /* when it was last made ready */
     bool is_ready;
     bool http10, keep, expects, is_head; /* of the request */
+    bool secure;                         /* under TLS */
     bool eof;
     bool broken; /* nothing more is sent or taken */
 };

@@ -171,6 +171,8 @@ static bool open_http1(struct tsr_conns *conns, struct tsr_conn *conn)
     conn->http1 = tsr_http1_open(conns->http1, conn);
     if (!conn->http1) {
         end(conns, conn);
+    } else if (conn->tls) {
+        tsr_http1_secured(conn->http1);
     }
     return conn->http1;
 }

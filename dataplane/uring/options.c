@@ -4,19 +4,20 @@
 #include <string.h>
 
 #include <tsr/daemon/value.h>
+#include <tsr/uring/alt_svc.h>
 
 /* clang-format off */
 enum {
     OPT_LISTEN = 256, OPT_LISTEN_TLS, OPT_CERTIFICATE, OPT_KEY, OPT_CLIENT_CA, OPT_ENGINE, OPT_KEYS, OPT_MAKE_KEY,
     OPT_HOST, OPT_ORIGIN, OPT_VLLM_NAMES, OPT_CONNECTIONS, OPT_PER_ADDRESS, OPT_REQUESTS, OPT_BODY, OPT_BODIES,
     OPT_ANSWERS, OPT_CREDIT, OPT_HANDSHAKE, OPT_HEAD, OPT_IDLE, OPT_STALL, OPT_DRAIN, OPT_SPIN, OPT_USER,
-    OPT_NO_SANDBOX, OPT_QUIET, OPT_CHECK, OPT_HELP, OPT_VERSION,
+    OPT_ALT_SVC, OPT_NO_SANDBOX, OPT_QUIET, OPT_CHECK, OPT_HELP, OPT_VERSION,
 };
 
 static const struct tsr_daemon_option names[] = {
     {"listen", TSR_DAEMON_LIST, OPT_LISTEN}, {"listen-tls", TSR_DAEMON_LIST, OPT_LISTEN_TLS},
     {"tls-certificate", TSR_DAEMON_VALUE, OPT_CERTIFICATE}, {"tls-key", TSR_DAEMON_VALUE, OPT_KEY},
-    {"tls-client-ca", TSR_DAEMON_VALUE, OPT_CLIENT_CA}, {"engine", TSR_DAEMON_LIST, OPT_ENGINE},
+    {"tls-client-ca", TSR_DAEMON_VALUE, OPT_CLIENT_CA}, {"alt-svc", TSR_DAEMON_VALUE, OPT_ALT_SVC}, {"engine", TSR_DAEMON_LIST, OPT_ENGINE},
     {"keys", TSR_DAEMON_VALUE, OPT_KEYS}, {"make-key", TSR_DAEMON_VALUE, OPT_MAKE_KEY}, {"host", TSR_DAEMON_LIST, OPT_HOST},
     {"origin", TSR_DAEMON_LIST, OPT_ORIGIN}, {"vllm-names", TSR_DAEMON_FLAG, OPT_VLLM_NAMES},
     {"connections", TSR_DAEMON_VALUE, OPT_CONNECTIONS},
@@ -71,6 +72,9 @@ void tsr_uring_options_help(FILE *out)
         "  --tls-certificate FILE  PEM, with the chain; read again when it changes, and at SIGHUP\n"
         "  --tls-key FILE          PEM, without a pass phrase\n"
         "  --tls-client-ca FILE    PEM: clients must show a certificate of these\n"
+        "  --alt-svc PORT          say to clients that HTTP/3 is at this UDP port "
+        "(tessera-bypass);\n"
+        "                          or a value of the Alt-Svc header, as h3=\":443\"; ma=3600\n"
         "\n"
         "Limits\n"
         "  --connections N         at once; more wait to be accepted [%d]\n"
@@ -142,6 +146,9 @@ static int set(void *ctx, int option, const char *text, struct tsr_err *err)
     case OPT_CLIENT_CA:
         o->tls.client_ca = text;
         return 0;
+    case OPT_ALT_SVC:
+        o->http1.alt_svc = o->alt_svc;
+        return tsr_alt_svc_read(text, o->alt_svc, err);
     case OPT_ENGINE:
         return add_name("--engine", o->api.engines, &o->api.n_engines, TSR_API_ENGINES_MAX, text,
                         err);
@@ -258,6 +265,10 @@ int tsr_uring_options_check(const struct tsr_uring_options *o, struct tsr_err *e
     }
     if (any_tls && !tls->key) {
         return tsr_err_set(err, -EINVAL, "TLS wants --tls-certificate and --tls-key");
+    }
+    if (o->http1.alt_svc && !any_tls) {
+        return tsr_err_set(err, -EINVAL,
+                           "--alt-svc is said over TLS only: give --listen-tls ADDRESS");
     }
     if (tls->key && !any_tls) {
         return tsr_err_set(err, -EINVAL,

@@ -12,9 +12,13 @@ end_dataplane() {
 }
 trap end_dataplane EXIT
 
+command -v openssl >/dev/null || skip "openssl is not installed"
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost -keyout "$work/key.pem" -out "$work/cert.pem" 2>"$work/err" ||
+    fail "openssl: $(cat "$work/err")"
 start_engine --threads 1
 : >"$work/door.out"
 "$dataplane" --config /dev/null --user "$(id -un)" --engine "$socket" --listen 127.0.0.1:0 --head-seconds 1 \
+    --listen-tls 127.0.0.1:0 --tls-certificate "$work/cert.pem" --tls-key "$work/key.pem" --alt-svc 8443 \
     >"$work/door.out" 2>"$work/door.err" &
 dataplane_pid=$!
 waited=0
@@ -28,6 +32,7 @@ until grep -q '^ready' "$work/door.out"; do
 done
 url=$(grep -m 1 -o 'http://[0-9.:]*' "$work/door.out")
 port=${url##*:}
+secure=$(grep -m 1 -o 'https://[0-9.:]*' "$work/door.out")
 curl --silent --retry 20 --retry-delay 1 --retry-all-errors --fail "$url/ready" >/dev/null || fail "no engine was connected"
 
 # ask ARGUMENTS...: the answer's head and body in $work/head and $work/body, curl's figures on stdout
@@ -60,6 +65,12 @@ want "200 * 1 200 * 0 " "$url/health" --output /dev/null "$url/health" # the sec
 want "404 *" "$url/nothing"
 want "405 *" --request DELETE "$url/health"
 has head '^allow: '
+
+# The second door is announced, but not to who could be told anything on the way (RFC 7838, 2.1).
+want "200 1.1 *" --insecure "$secure/health"
+has head '^alt-svc: h3=":8443"; ma=86400'
+want "200 1.1 *" "$url/health"
+lacks head '^alt-svc'
 
 # Bodies: of known length, in chunks, announced by Expect.
 chat='{"messages":[{"role":"user","content":"list files"}],"max_tokens":8}'
@@ -135,5 +146,7 @@ want "200 *" "$url/health"
 kill -TERM "$dataplane_pid"
 wait "$dataplane_pid" || fail "the dataplane ended with exit code $?"
 dataplane_pid=
+"$dataplane" --config /dev/null --listen 127.0.0.1:0 --alt-svc 8443 2>"$work/err" && fail "an alternative is announced without TLS"
+grep -q -- '--alt-svc is said over TLS only: give --listen-tls' "$work/err" || fail "instead: $(cat "$work/err")"
 stop_engine
 echo "passed"

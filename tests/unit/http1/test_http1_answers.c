@@ -492,6 +492,24 @@ static void test_as_many_connections_as_planned(void **state)
     door_close(&door);
 }
 
+static void test_another_door_is_announced_under_tls(void **state)
+{
+    (void)state;
+    struct tsr_http1_options options;
+    struct door door;
+    tsr_http1_options_init(&options);
+    options.alt_svc = "h3=\":443\"; ma=60";
+    door_open(&door, &options);
+    feed(&door, "GET /none HTTP/1.1\r\n" HOST "\r\n");
+    assert_string_equal(door.out.bytes, "HTTP/1.1 204 No Content\r\n" COMMON "\r\n");
+    text_clear(&door.out);
+    tsr_http1_secured(door.conn);
+    feed(&door, "GET /none HTTP/1.1\r\n" HOST "\r\n");
+    assert_string_equal(door.out.bytes,
+                        "HTTP/1.1 204 No Content\r\n" COMMON "Alt-Svc: h3=\":443\"; ma=60\r\n\r\n");
+    door_close(&door);
+}
+
 static void test_options_are_checked(void **state)
 {
     (void)state;
@@ -531,6 +549,7 @@ int main(void)
         cmocka_unit_test(test_whole_requests_are_counted),
         cmocka_unit_test(test_half_heads_are_bounded),
         cmocka_unit_test(test_as_many_connections_as_planned),
+        cmocka_unit_test(test_another_door_is_announced_under_tls),
         cmocka_unit_test(test_options_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

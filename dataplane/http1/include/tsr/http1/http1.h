@@ -39,6 +39,8 @@ struct tsr_http1_options {
     size_t heads_bytes_max;   /* of all heads that come in pieces; more: 503 [64 MiB] */
     size_t answer_bytes_max;  /* queued for one connection; more: it is aborted [16 MiB] */
     size_t answers_bytes_max; /* queued for all; the last quarter: 16 KiB for each [256 MiB] */
+    const char *alt_svc;      /* value of the Alt-Svc header (RFC 7838) of answers over TLS; NULL:
+                                 none. The caller's, unchanged [NULL] */
 };
 
 /* The defaults in brackets above. */
@@ -73,6 +75,9 @@ void tsr_http1_drain(struct tsr_http1 *http1);
 /* A connection has been accepted. owner: the door's, given back by tsr_http1_owner(). NULL where
  * conns_max are open. (A TLS handshake's time is the door's to bound.) */
 struct tsr_http1_conn *tsr_http1_open(struct tsr_http1 *http1, void *owner);
+
+/* It is under TLS: said once, before the first feed(). */
+void tsr_http1_secured(struct tsr_http1_conn *conn);
 void *tsr_http1_owner(const struct tsr_http1_conn *conn);
 
 /* What it wants now; changes only inside the calls of this header and of api.h. */

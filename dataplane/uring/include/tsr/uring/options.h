@@ -10,6 +10,7 @@
 #include <tsr/daemon/config.h>
 #include <tsr/http1/http1.h>
 #include <tsr/shm/err.h>
+#include <tsr/uring/alt_svc.h>
 #include <tsr/uring/sockets.h>
 #include <tsr/uring/tls.h>
 
@@ -37,6 +38,7 @@ struct tsr_uring_options {
     const char *hosts[TSR_URING_NAMES_MAX];
     const char *origins[TSR_URING_NAMES_MAX];
     struct tsr_http1_options http1;
+    char alt_svc[TSR_ALT_SVC_BYTES];
     uint32_t per_address; /* connections of one address; UINT32_MAX: half of all */
     uint32_t handshake_s;
     uint32_t drain_s;
