@@ -49,27 +49,39 @@ def skip(reason):
 
 
 class Box:
-    """Engines (one a model) behind one dataplane. Use as a context."""
+    """Engines (one a model) behind one dataplane. Use as a context.
 
-    def __init__(self, models=(TINY,), dataplane=(), engine=(), keys=None):
+    listen: the dataplane's addresses, the first of them is self.url; keys: the lines of its key file; headers: of each
+    question of the box's own; prefix: words before the dataplane's command line."""
+
+    def __init__(self, models=(TINY,), dataplane=(), engine=(), keys=None, listen=("127.0.0.1:0",), headers=None, prefix=()):
         self.work = tempfile.mkdtemp(prefix="tessera-test-")
         os.chmod(self.work, 0o755)  # started as root, the programs become others
         for index in range(len(models)):
             os.mkdir(os.path.dirname(self.socket(index)), 0o755)
         self.models, self.dataplane_options, self.engine_options = models, list(dataplane), list(engine)
+        self.listen, self.headers, self.prefix = listen, headers or {}, list(prefix)
         self.engines = [None] * len(models)
         self.door = None
         if keys:
-            path = os.path.join(self.work, "keys")
-            with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+            self.keys = os.path.join(self.work, "keys")
+            with open(os.open(self.keys, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
                 file.write(keys)
-            self.dataplane_options += ["--keys", path]
-        if os.geteuid() == 0:  # the dataplane becomes another user, who must get at all this
-            user = next(entry for name in ("tessera", "nobody") for entry in pwd.getpwall() if entry.pw_name == name)
+            self.own(self.keys)
+            self.dataplane_options += ["--keys", self.keys]
+        if os.geteuid() == 0:
             os.chmod(self.work, 0o711)
-            if keys:
-                os.chown(path, user.pw_uid, -1)
-            self.engine_options += ["--allow", f"uid:{user.pw_name},tenants,requests=1024,request-ring=4M,event-ring=16M"]
+            self.engine_options += ["--allow", f"uid:{self.door_user().pw_name},tenants,requests=1024,request-ring=4M,event-ring=16M"]
+
+    @staticmethod
+    def door_user():
+        """As whom a door that root starts goes on."""
+        return next(entry for name in ("tessera", "nobody") for entry in pwd.getpwall() if entry.pw_name == name)
+
+    def own(self, path):
+        """So that the doors can read a file."""
+        if os.geteuid() == 0:
+            os.chown(path, self.door_user().pw_uid, -1)
 
     def __enter__(self):
         try:
@@ -101,21 +113,21 @@ class Box:
         self.engines[index].wait()
 
     def start_door(self):
-        options = ["--listen", "127.0.0.1:0"]
+        options = [word for address in self.listen for word in ("--listen", address)]
         for index in range(len(self.models)):
             options += ["--engine", self.socket(index)]
-        self.door = self._start("dataplane/uring/tessera-dataplane", options + self.dataplane_options, r"^ready")
-        self.url = re.search(r"http://[0-9.]+:\d+", self.door.said)[0]
+        self.door = self._start("dataplane/uring/tessera-dataplane", options + self.dataplane_options, r"^ready", self.prefix)
+        self.url = re.search(rf"http://{re.escape(self.listen[0].rpartition(':')[0])}:\d+", self.door.said)[0]
         self.wait(self.is_ready, "the dataplane is not ready")
 
     def is_ready(self):
         ready = self.get("/ready")[0] == 200
         return ready and (len(self.models) == 1 or self.metric("tessera:engine_up") == len(self.models))
 
-    def _start(self, program, options, pattern):
+    def _start(self, program, options, pattern, prefix=()):
         log = os.path.join(self.work, os.path.basename(program) + ".err")
         with open(log, "ab") as errors:
-            process = subprocess.Popen([os.path.join(BUILD, program), *options], stdout=subprocess.PIPE, stderr=errors, text=True)
+            process = subprocess.Popen([*prefix, os.path.join(BUILD, program), *options], stdout=subprocess.PIPE, stderr=errors, text=True)
         process.said = ""
         for line in process.stdout:
             process.said += line
@@ -136,7 +148,7 @@ class Box:
     def get(self, path, headers=None):
         """(status, text)"""
         try:
-            with urllib.request.urlopen(urllib.request.Request(self.url + path, headers=headers or {}), timeout=20) as answer:
+            with urllib.request.urlopen(urllib.request.Request(self.url + path, headers=headers or self.headers), timeout=20) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

@@ -2,7 +2,6 @@
 
 port_echo sends datagrams back through each kind of port. Exit 77: no rights, or built without DPDK.
 """
-import ctypes
 import os
 import select
 import signal
@@ -13,47 +12,15 @@ import sys
 import tempfile
 import time
 
-ECHO = os.environ.get("TESSERA_BUILD", "build/release") + "/tests/integration/port_echo"
-SERVER, CLIENT = f"tsr-s{os.getpid()}", f"tsr-c{os.getpid()}"
-OURS, OURS6, PEER, PEER6 = "10.77.0.1", "fd77::1", "10.77.0.2", "fd77::2"
-UDP_PORT = 4433
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "bypass"))
+from bridge import PACKET_AUXDATA, SOL_PACKET  # noqa: E402
+from net import (BUILD, CLIENT, OURS, OURS6, PEER, PEER6, SERVER, UDP_PORT, KernelServices, Net, ask, dial, enter, needs,  # noqa: E402
+                 ping, run, run_tests, skip, total)
+
+ECHO = os.path.join(BUILD, "tests/integration/port_echo")
 SIZES = [0, 1, 2, 17, 18, 19, 63, 64, 255, 600, 1199, 1200, 1201, 1399, 1451, 1452]
-libc = ctypes.CDLL(None, use_errno=True)
 work = tempfile.TemporaryDirectory()
-
-
-def skip(why):
-    print("skipped:", why)
-    sys.exit(77)
-
-
-def run(*command, check=True):
-    done = subprocess.run(command, capture_output=True, text=True)
-    if check and done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
-    return done
-
-
-def enter(namespace):
-    fd = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
-    if libc.setns(fd, 0x40000000) != 0:
-        raise OSError("setns")
-    os.close(fd)
-
-
-def make_link(mtu=1500, ours=True):
-    """Fresh veth; ours: the kernel of the server's side has the addresses as well."""
-    run("ip", "-n", SERVER, "link", "del", "v0", check=False)
-    run("ip", "-n", SERVER, "link", "add", "v0", "mtu", str(mtu), "type", "veth", "peer", "name", "v1", "netns", CLIENT)
-    for namespace, link in ((SERVER, "v0"), (CLIENT, "v1")):
-        run("ip", "-n", namespace, "link", "set", link, "mtu", str(mtu), "up")
-        # what a wire does: whole packets with their checksums and tags
-        run("ip", "netns", "exec", namespace, "ethtool", "-K", link, "tx", "off", "gso", "off", "tso", "off", "txvlan", "off", "rxvlan", "off")
-    run("ip", "-n", CLIENT, "addr", "add", PEER + "/24", "dev", "v1")
-    run("ip", "-n", CLIENT, "addr", "add", PEER6 + "/64", "dev", "v1", "nodad")
-    if ours:
-        run("ip", "-n", SERVER, "addr", "add", OURS + "/24", "dev", "v0")
-        run("ip", "-n", SERVER, "addr", "add", OURS6 + "/64", "dev", "v0", "nodad")
+net = Net()
 
 
 class Echo:
@@ -88,27 +55,6 @@ class Echo:
         self.log.close()
 
 
-def dial(address, port=UDP_PORT):
-    s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
-    s.settimeout(0.5)
-    s.connect((address, port))
-    return s
-
-
-def ask(s, message, answer=None):
-    """Again where nothing comes in time: the machine is shared. So a late answer to an earlier question may come first."""
-    for _ in range(40):
-        try:
-            s.send(message)
-            while True:
-                came = s.recv(65536)
-                if answer in (None, came):
-                    return came
-        except (TimeoutError, ConnectionRefusedError):
-            time.sleep(0.05)
-    raise AssertionError(f"no answer to {len(message)} bytes")
-
-
 def counts(s):
     return dict((k, int(v)) for k, v in (pair.split("=") for pair in ask(s, b"counts").decode().split()))
 
@@ -119,36 +65,6 @@ def echoes(addresses=(OURS, OURS6), sizes=SIZES):
             for size in sizes:
                 message = os.urandom(size)
                 ask(s, message, message)
-
-
-def total(data):
-    data += b"\0" * (len(data) % 2)
-    n = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while n >> 16:
-        n = (n & 0xffff) + (n >> 16)
-    return ~n & 0xffff
-
-
-def ping(address):
-    v6 = ":" in address
-    with socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_RAW,
-                       socket.IPPROTO_ICMPV6 if v6 else socket.IPPROTO_ICMP) as s:
-        s.settimeout(0.5)
-        for number in range(20):
-            rest = struct.pack("!HH", 77, number) + os.urandom(56)
-            head = struct.pack("!BBH", 128 if v6 else 8, 0, 0)
-            if not v6:
-                head = struct.pack("!BBH", 8, 0, total(head + rest))
-            s.sendto(head + rest, (address, 0))
-            end = time.monotonic() + 0.5
-            while time.monotonic() < end:
-                try:
-                    came = s.recv(2048)
-                except TimeoutError:
-                    break
-                if came[0 if v6 else 20] == (129 if v6 else 0) and came.endswith(rest):
-                    return
-    raise AssertionError(f"no echo from {address}")
 
 
 def ecn(address):
@@ -165,12 +81,6 @@ def ecn(address):
             assert [data[0] & 3 for at, kind, data in control if (at, kind) == (level, option)] == [bits], (address, bits)
 
 
-def macs():
-    """Of an Ethernet header from the client to the server."""
-    shown = [run("ip", "-n", ns, "-o", "link", "show", link).stdout for ns, link in ((SERVER, "v0"), (CLIENT, "v1"))]
-    return bytes.fromhex("".join(text.split("link/ether ")[1].split()[0] for text in shown).replace(":", ""))
-
-
 def raw_datagram(payload, checksum=0):
     ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28 + len(payload), 0, 0, 64, 17, 0, socket.inet_aton(PEER), socket.inet_aton(OURS))
     ip = ip[:10] + struct.pack("!H", total(ip)) + ip[12:]
@@ -182,7 +92,7 @@ def dropped_are_kept():
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw, dial(OURS) as s:
         before = counts(s)
         raw.bind(("v1", 0))
-        ethernet = macs()
+        ethernet = net.macs()
         for _ in range(300):
             raw.send(ethernet + b"\x08\x00" + raw_datagram(b"wrong", 1))
         after = counts(s)
@@ -203,19 +113,19 @@ def vlan_echoes(vlan):
     """Tagged frames by hand, as this kernel need not have VLANs: an answer has the tag too; another tag has none."""
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as raw:
         raw.bind(("v1", 3))
-        raw.setsockopt(263, 8, 1)  # SOL_PACKET, PACKET_AUXDATA: where the kernel puts the tag
+        raw.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)  # where the kernel puts the tag
         raw.settimeout(0.5)
         for tag, wanted in ((vlan, True), (vlan + 1, False)):
             payload, seen = os.urandom(40), False
             for _ in range(20 if wanted else 3):
-                raw.send(macs() + struct.pack("!HHH", 0x8100, tag, 0x0800) + raw_datagram(payload))
+                raw.send(net.macs() + struct.pack("!HHH", 0x8100, tag, 0x0800) + raw_datagram(payload))
                 end = time.monotonic() + 0.3
                 while not seen and time.monotonic() < end:
                     try:
                         frame, control, _, _ = raw.recvmsg(2048, 256)
                     except TimeoutError:
                         break
-                    if frame.endswith(payload) and frame[:6] == macs()[6:]:
+                    if frame.endswith(payload) and frame[:6] == net.macs()[6:]:
                         tags = [struct.unpack_from("=H", data, 16)[0] for _, _, data in control]
                         assert tags == [vlan], (tags, frame)
                         seen = True
@@ -223,7 +133,7 @@ def vlan_echoes(vlan):
 
 
 def test_packet():
-    make_link(ours=False)
+    net.link(ours=False)
     with Echo("net_af_packet0,iface=v0") as echo:
         echoes()
         with dial(OURS) as s, dial(OURS6) as s6:
@@ -235,13 +145,13 @@ def test_packet():
 
 
 def test_packet_vlan():
-    make_link(ours=False)
+    net.link(ours=False)
     with Echo("net_af_packet0,iface=v0", "-v", "7"):
         vlan_echoes(7)
 
 
 def test_packet_jumbo():
-    make_link(mtu=9000, ours=False)
+    net.link(mtu=9000, ours=False)
     with Echo("net_af_packet0,iface=v0", expect_failure=True) as echo:
         echo.process.wait(30)
         assert "framesz=16384" in echo.said(), echo.said()
@@ -250,32 +160,11 @@ def test_packet_jumbo():
 
 
 def test_xdp():
-    make_link()
-    listener = subprocess.Popen(["ip", "netns", "exec", SERVER, sys.executable, "-c", f"""
-import socket
-u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-u.bind(("{OURS}", 5000))
-t = socket.create_server(("{OURS}", {UDP_PORT}))
-print("up", flush=True)
-while True:
-    c, _ = t.accept()
-    c.sendall(c.recv(100))
-    u.sendto(*u.recvfrom(100))
-"""], stdout=subprocess.PIPE, text=True)
-    listener.stdout.readline()
-
-    def kernel_lives():
-        ping(OURS)
-        ping(OURS6)
-        with socket.create_connection((OURS, UDP_PORT), 10) as c, dial(OURS, 5000) as u:
-            c.sendall(b"tcp")
-            assert c.recv(100) == b"tcp"
-            ask(u, b"other port", b"other port")
-
-    try:
+    net.link()
+    with KernelServices() as kernel:
         with Echo("net_af_xdp0,iface=v0") as echo:
             echoes()
-            kernel_lives()
+            kernel.check()
             for address in (OURS, OURS6):
                 ecn(address)
             with dial(OURS) as s:
@@ -284,48 +173,44 @@ while True:
                 second.process.wait(30)
                 assert "another process" in second.said(), second.said()
             echo.stop(signal.SIGKILL)  # leaves its program behind
-        kernel_lives()
+        kernel.check()
         with Echo("net_af_xdp0,iface=v0"):
             echoes()
-            kernel_lives()
+            kernel.check()
         assert "xdp" not in run("ip", "-n", SERVER, "link", "show", "v0").stdout
-    finally:
-        listener.kill()
-        listener.wait()
-        listener.stdout.close()
 
 
 def test_queues():
     """A path comes to one of two queues, many paths to both."""
-    make_link(ours=False)
+    net.link(ours=False)
     with Echo("net_af_packet0,iface=v0,qpairs=2", "-q", "2"):
         for _ in range(8):
             echoes(sizes=[5])
 
 
 def test_xdp_link_goes_and_comes():
-    make_link()
+    net.link()
     with Echo("net_af_xdp0,iface=v0"):
         echoes(sizes=[5])
         run("ip", "-n", SERVER, "link", "set", "v0", "down")
         run("ip", "-n", SERVER, "link", "set", "v0", "up")
-        run("ip", "-n", SERVER, "addr", "replace", OURS6 + "/64", "dev", "v0", "nodad")
+        net.address()
         echoes()
 
 
 def test_xdp_mtu():
     for mtu in (1280, 3400):
-        make_link(mtu=mtu)
+        net.link(mtu=mtu)
         with Echo("net_af_xdp0,iface=v0"):
             echoes(sizes=[1, 1200, mtu - 48])
-    make_link(mtu=9000)
+    net.link(mtu=9000)
     with Echo("net_af_xdp0,iface=v0", expect_failure=True) as echo:
         echo.process.wait(30)
         assert "3,400" in echo.said(), echo.said()
 
 
 def test_xdp_vlan():
-    make_link()
+    net.link()
     with Echo("net_af_xdp0,iface=v0", "-v", "7"):
         vlan_echoes(7)
 
@@ -342,8 +227,8 @@ def test_memif():
 
 
 def test_tap():
-    run("ip", "-n", SERVER, "link", "del", "v0", check=False)
-    enter(SERVER)
+    net.unlink()
+    enter(f"/run/netns/{SERVER}")
     try:
         with Echo("net_tap0,iface=tsr0"):
             run("ip", "-n", SERVER, "addr", "add", PEER + "/24", "dev", "tsr0")
@@ -351,11 +236,11 @@ def test_tap():
             echoes()
             ping(OURS)
     finally:
-        enter(CLIENT)
+        enter(f"/run/netns/{CLIENT}")
 
 
 def test_socket():
-    make_link()
+    net.link()
     for options in ([], ["-b"]):
         with Echo("socket", *options):
             echoes()
@@ -367,32 +252,12 @@ def test_socket():
 
 
 def main():
-    if os.geteuid() != 0 or not os.path.exists(ECHO):
-        skip("needs root, to make network namespaces")
-    for tool in ("ip", "ethtool"):
-        if run("which", tool, check=False).returncode:
-            skip(f"{tool} is not installed")
-    if run("ip", "netns", "add", SERVER, check=False).returncode:
-        skip("network namespaces cannot be made here")
-    try:
-        run("ip", "netns", "add", CLIENT)
-        for namespace in (SERVER, CLIENT):
-            run("ip", "-n", namespace, "link", "set", "lo", "up")
-        probe = run(ECHO, "net_null0", "10.0.0.1,0", check=False).stderr
-        has_dpdk = "without DPDK" not in probe
-        enter(CLIENT)
-        chosen = sys.argv[1:] or [name for name in globals() if name.startswith("test_")]
-        for name in chosen:
-            if not has_dpdk and name != "test_socket":
-                continue
-            globals()[name]()
-            print(name, "ok", flush=True)
+    needs("tests/integration/port_echo")
+    with net:
+        has_dpdk = "without DPDK" not in run(ECHO, "net_null0", "10.0.0.1,0", check=False).stderr
+        run_tests(globals(), sys.argv[1:] if has_dpdk else ["test_socket"])
         if not has_dpdk:
             skip("built without DPDK: the socket alone was tested")
-    finally:
-        for namespace in (SERVER, CLIENT):
-            run("ip", "netns", "del", namespace, check=False)
-        work.cleanup()
 
 
 main()
