@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include <tsr/shm/wire.h>
+
 int tsr_value_size(const char *option, const char *text, uint64_t low, uint64_t high, uint64_t *out,
                    struct tsr_err *err)
 {
@@ -31,4 +33,46 @@ int tsr_value_number(const char *option, const char *text, uint32_t low, uint32_
         *out = (uint32_t)value;
     }
     return rc;
+}
+
+/* "N" or "N-M" at *at, which moves behind it. */
+static bool take_range(const char **at, unsigned long *first, unsigned long *last)
+{
+    char *end = NULL;
+    *first = *last = strtoul(*at, &end, 10);
+    bool good = **at >= '0' && **at <= '9';
+    if (good && *end == '-') {
+        *at = end + 1;
+        *last = strtoul(*at, &end, 10);
+        good = **at >= '0' && **at <= '9' && *last >= *first;
+    }
+    *at = end;
+    return good && *last < TSR_WIRE_CPUS_MAX && (*end == ',' || *end == '\0');
+}
+
+int tsr_value_cpus(const char *option, const char *text, uint32_t max, uint32_t *cpus, uint32_t *n,
+                   struct tsr_err *err)
+{
+    unsigned long first, last;
+    const char *at = text;
+    *n = 0;
+    for (bool more = true; more; at++) {
+        if (!take_range(&at, &first, &last)) {
+            return tsr_err_set(err, -EINVAL, "%s %s: a list like 0-3,8 is wanted", option, text);
+        }
+        for (; first <= last; first++) {
+            for (uint32_t i = 0; i < *n; i++) {
+                if (cpus[i] == first) {
+                    return tsr_err_set(err, -EINVAL, "%s %s: CPU %lu is there twice", option, text,
+                                       first);
+                }
+            }
+            if (*n == max) {
+                return tsr_err_set(err, -EINVAL, "%s %s: at most %u CPUs", option, text, max);
+            }
+            cpus[(*n)++] = (uint32_t)first;
+        }
+        more = *at == ',';
+    }
+    return 0;
 }

@@ -21,12 +21,14 @@
 enum { CHECK_EVERY_MS = 100 }; /* signals and who shares the CPU, while it spins */
 
 static const uint64_t second_ns = 1000000000u, ms_ns = 1000000u;
+static const uint64_t nap_ns_min = 50000u, nap_ns_max = 1000000u;
 
 struct loop {
     struct tsr_bypass_loop_options o;
     uint64_t now_ns;
     uint64_t drain_until_ns;        /* 0: serving */
     uint64_t watchdog_ns, check_ns; /* when next */
+    uint64_t nap_ns;
     bool spins;
 };
 
@@ -167,6 +169,17 @@ static uint64_t sleep_ns(const struct loop *loop)
     return at > now_ns ? earlier(at - now_ns, 3600 * second_ns) : 0;
 }
 
+/* A device that has no descriptor is looked at after naps, which grow while nothing comes. */
+static uint64_t nap_ns(struct loop *loop, uint64_t ns)
+{
+    if (tsr_port_fd(loop->o.port) >= 0) {
+        return ns;
+    }
+    uint64_t nap = loop->nap_ns;
+    loop->nap_ns = earlier(2 * nap, nap_ns_max);
+    return earlier(ns, nap);
+}
+
 static int wait_for_events(struct loop *loop, struct tsr_err *err)
 {
     enum { OTHERS = 2 };
@@ -179,7 +192,7 @@ static int wait_for_events(struct loop *loop, struct tsr_err *err)
     for (uint32_t i = 0; i < n_engines; i++) {
         fds[n++] = (struct pollfd){.fd = engines[i], .events = POLLIN};
     }
-    uint64_t ns = tsr_api_arm(loop->o.api) ? sleep_ns(loop) : 0;
+    uint64_t ns = tsr_api_arm(loop->o.api) ? nap_ns(loop, sleep_ns(loop)) : 0;
     const struct timespec timeout = {(time_t)(ns / second_ns), (long)(ns % second_ns)};
     int rc = ppoll(fds, n, &timeout, NULL);
     tsr_api_disarm(loop->o.api);
@@ -199,6 +212,7 @@ static int turn(struct loop *loop, struct tsr_err *err)
     done += tsr_http3_step(loop->o.http3, loop->now_ns, (uint64_t)wall.tv_sec);
     tsr_port_flush(loop->o.port);
     if (done) {
+        loop->nap_ns = nap_ns_min;
         return 0;
     }
     if (loop->spins) {
@@ -210,7 +224,7 @@ static int turn(struct loop *loop, struct tsr_err *err)
 
 int tsr_bypass_loop_run(const struct tsr_bypass_loop_options *options, struct tsr_err *err)
 {
-    struct loop loop = {.o = *options, .now_ns = tsr_clock_ns()};
+    struct loop loop = {.o = *options, .now_ns = tsr_clock_ns(), .nap_ns = nap_ns_min};
     int rc = show_figures(&loop, err);
     while (rc == 0 && !is_over(&loop)) {
         rc = turn(&loop, err);

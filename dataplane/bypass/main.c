@@ -52,17 +52,37 @@ static int give_up_files(const struct bypass *b, struct tsr_err *err)
     return rc;
 }
 
-/* The first two serve clients. The others are for the API's thread, which connects to engines, and
- * for files that are read again. */
+/* For the API's thread, which connects to engines, and for files that are read again. */
 static const char *const door_calls[] = {
-    "recvmmsg", "sendmmsg",   "socket",  "connect", "setsockopt",
-    "openat",   "newfstatat", "pread64", "ioctl",   NULL,
+    "socket", "connect", "setsockopt", "openat", "newfstatat", "pread64", "ioctl", NULL,
 };
 
-static int give_up_calls(struct tsr_err *err)
+static const char *const socket_calls[] = {"recvmmsg", "sendmmsg", NULL};
+
+/* What drivers do besides the calls that every daemon makes: net_tap reads with readv(), net_memif
+ * and net_vhost accept and map what a peer shares, EAL's interrupt thread waits anew for what they
+ * add. */
+static const char *const device_calls[] = {
+    "readv",     "accept",    "epoll_create",  "eventfd2",      "timerfd_settime", "memfd_create",
+    "ftruncate", "fallocate", "get_mempolicy", "set_mempolicy", "mbind",           NULL,
+};
+
+static void append(const char **calls, size_t *n, const char *const *more)
 {
+    for (; *more; more++) {
+        calls[(*n)++] = *more;
+    }
+    calls[*n] = NULL;
+}
+
+static int give_up_calls(const struct bypass *b, struct tsr_err *err)
+{
+    const char *calls[(sizeof door_calls + sizeof device_calls) / sizeof *door_calls];
     char notes[256] = "";
-    int rc = tsr_harden_calls(door_calls, notes, sizeof notes, err);
+    size_t n = 0;
+    append(calls, &n, door_calls);
+    append(calls, &n, b->options.port.device ? device_calls : socket_calls);
+    int rc = tsr_harden_calls(calls, notes, sizeof notes, err);
     if (rc == 0 && notes[0]) {
         tsr_log(TSR_LOG_WARN, "%s", notes);
     }
@@ -142,7 +162,7 @@ static int serve(struct bypass *b, struct tsr_err *err)
         .drain_s = b->options.drain_s,
         .spin = b->options.spin,
     };
-    int rc = b->options.sandbox ? give_up_calls(err) : 0;
+    int rc = b->options.sandbox ? give_up_calls(b, err) : 0;
     if (rc < 0) {
         return rc;
     }

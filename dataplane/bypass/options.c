@@ -12,7 +12,7 @@ enum {
     OPT_LISTEN = 256, OPT_CERTIFICATE, OPT_KEY, OPT_CLIENT_CA, OPT_ENGINE, OPT_KEYS, OPT_HOST, OPT_ORIGIN, OPT_VLLM_NAMES,
     OPT_CONNECTIONS, OPT_PER_ADDRESS, OPT_STREAMS, OPT_RETRY_FROM, OPT_REQUESTS, OPT_BODY, OPT_BODIES, OPT_MEMORY, OPT_CREDIT,
     OPT_HANDSHAKE, OPT_IDLE, OPT_STALL, OPT_DRAIN, OPT_SPIN, OPT_USER, OPT_NO_SANDBOX, OPT_QUIET, OPT_CHECK, OPT_HELP,
-    OPT_VERSION,
+    OPT_VERSION, OPT_DEVICE, OPT_GATEWAY, OPT_VLAN, OPT_MTU, OPT_CPUS, OPT_BUFFERS, OPT_NO_HUGE, OPT_EAL,
 };
 
 static const struct tsr_daemon_option names[] = {
@@ -29,7 +29,9 @@ static const struct tsr_daemon_option names[] = {
     {"drain-seconds", TSR_DAEMON_VALUE, OPT_DRAIN}, {"spin", TSR_DAEMON_FLAG, OPT_SPIN}, {"user", TSR_DAEMON_VALUE, OPT_USER},
     {"no-sandbox", TSR_DAEMON_FLAG, OPT_NO_SANDBOX}, {"quiet", TSR_DAEMON_FLAG, OPT_QUIET},
     {"check", TSR_DAEMON_ACTION, OPT_CHECK}, {"help", TSR_DAEMON_LEAVE, OPT_HELP}, {"version", TSR_DAEMON_LEAVE, OPT_VERSION},
-    {0},
+    {"device", TSR_DAEMON_VALUE, OPT_DEVICE}, {"gateway", TSR_DAEMON_LIST, OPT_GATEWAY}, {"vlan", TSR_DAEMON_VALUE, OPT_VLAN},
+    {"mtu", TSR_DAEMON_VALUE, OPT_MTU}, {"cpus", TSR_DAEMON_VALUE, OPT_CPUS}, {"buffers", TSR_DAEMON_VALUE, OPT_BUFFERS},
+    {"no-huge", TSR_DAEMON_FLAG, OPT_NO_HUGE}, {"eal", TSR_DAEMON_LIST, OPT_EAL}, {0},
 };
 /* clang-format on */
 
@@ -52,7 +54,22 @@ void tsr_bypass_options_help(FILE *out)
         "  --engine PATH           an engine's socket; repeat it for several [" TSR_BYPASS_ENGINE
         "]\n"
         "  --listen ADDRESS        127.0.0.1:8443 or [::1]:8443, of UDP; repeat it for several;\n"
-        "                          port 0: a free one [" TSR_BYPASS_LISTEN "]\n"
+        "                          port 0: a free one [" TSR_BYPASS_LISTEN "]. With --device also "
+        "its\n"
+        "                          network, as 192.0.2.2/24:443 or [2001:db8::2/64]:443; without\n"
+        "                          one every peer is behind the gateway, or known by its packets\n"
+        "\n"
+        "Past the kernel\n"
+        "  --device DEVICE         a PCI address, or a driver of DPDK with its arguments, as\n"
+        "                          net_af_xdp0,iface=eth1; without it a UDP socket of the kernel\n"
+        "  --gateway ADDRESS       to other networks; one for IPv4, one for IPv6\n"
+        "  --vlan N                frames carry its tag\n"
+        "  --mtu N                 %d to %d [the device's]\n"
+        "  --cpus LIST             where the door runs, as 3 [one that the process may use]\n"
+        "  --buffers N             packet buffers [%d]\n"
+        "  --no-huge               ordinary pages instead of huge ones: slower, for tests\n"
+        "  --eal ARGUMENT          for DPDK itself, as --eal=--iova-mode=va; repeat it for "
+        "several\n"
         "\n"
         "Who may ask\n"
         "  --keys FILE             API keys, hashed (tessera-dataplane --make-key); without it "
@@ -95,7 +112,8 @@ void tsr_bypass_options_help(FILE *out)
         "\n"
         "SIZE takes K, M, G. SIGTERM ends it when answers under way are whole, SIGHUP reads keys\n"
         "and certificates again.\n",
-        http3.conns_max, http3.streams_max, http3.retry_from, api.exchanges_max,
+        TSR_PORT_MTU_MIN, TSR_PORT_MTU_MAX, TSR_PORT_BUFFERS_DEFAULT, http3.conns_max,
+        http3.streams_max, http3.retry_from, api.exchanges_max,
         (unsigned long long)api.body_bytes_max >> 20,
         (unsigned long long)api.bodies_bytes_max >> 20, http3.bytes_max >> 20, api.credit_tokens,
         http3.handshake_s, http3.idle_s, http3.stall_bytes, http3.stall_s, DRAIN_S_DEFAULT);
@@ -109,23 +127,47 @@ void tsr_bypass_address_text(const struct tsr_address *address, char text[TSR_BY
              address->port);
 }
 
-static bool read_address(const char *text, struct tsr_address *address)
+static bool read_ip(const char *text, size_t size, uint8_t family, uint8_t ip[16])
 {
-    char ip[INET6_ADDRSTRLEN];
-    const char *colon = strrchr(text, ':');
-    char *end;
-    bool v6 = text[0] == '[';
-    const char *ip_end = v6 ? strchr(text, ']') : colon;
-    const char *ip_begin = text + v6;
-    if (!colon || !ip_end || ip_end + v6 != colon || ip_end - ip_begin >= (ptrdiff_t)sizeof ip ||
-        colon[1] < '0' || colon[1] > '9') {
+    char copy[INET6_ADDRSTRLEN];
+    if (size >= sizeof copy) {
         return false;
     }
-    memcpy(ip, ip_begin, (size_t)(ip_end - ip_begin));
-    ip[ip_end - ip_begin] = '\0';
-    unsigned long port = strtoul(colon + 1, &end, 10);
-    *address = (struct tsr_address){.port = (uint16_t)port, .family = v6 ? 6 : 4};
-    return !*end && port <= UINT16_MAX && inet_pton(v6 ? AF_INET6 : AF_INET, ip, address->ip) == 1;
+    memcpy(copy, text, size);
+    copy[size] = '\0';
+    memset(ip, 0, 16);
+    return inet_pton(family == 4 ? AF_INET : AF_INET6, copy, ip) == 1;
+}
+
+/* All of the text up to `end`, of which no digit is missing. */
+static bool read_digits(const char *text, const char *end, unsigned long max, unsigned long *out)
+{
+    char *last;
+    *out = *text >= '0' && *text <= '9' ? strtoul(text, &last, 10) : max + 1;
+    return *out <= max && last == end;
+}
+
+/* IP[/BITS]:PORT, [IP[/BITS]]:PORT */
+static bool read_listen(const char *text, struct tsr_port_listen *listen)
+{
+    bool v6 = text[0] == '[';
+    const char *colon = strrchr(text, ':'), *begin = text + v6;
+    const char *end = v6 ? strchr(text, ']') : colon;
+    if (!colon || !end || end + v6 != colon) {
+        return false;
+    }
+    const char *slash = memchr(begin, '/', (size_t)(end - begin));
+    const char *ip_end = slash ? slash : end;
+    unsigned long port, prefix = 0;
+    if (!read_digits(colon + 1, text + strlen(text), UINT16_MAX, &port) ||
+        (slash && !read_digits(slash + 1, end, v6 ? 128 : 32, &prefix))) {
+        return false;
+    }
+    *listen = (struct tsr_port_listen){
+        .address = {.port = (uint16_t)port, .family = v6 ? 6 : 4},
+        .prefix = (uint8_t)prefix,
+    };
+    return read_ip(begin, (size_t)(ip_end - begin), listen->address.family, listen->address.ip);
 }
 
 static int add_listen(struct tsr_port_options *port, const char *text, struct tsr_err *err)
@@ -133,13 +175,40 @@ static int add_listen(struct tsr_port_options *port, const char *text, struct ts
     if (port->n_listen == TSR_PORT_LISTEN_MAX) {
         return tsr_err_set(err, -EINVAL, "--listen: at most %d are wanted", TSR_PORT_LISTEN_MAX);
     }
-    if (!read_address(text, &port->listen[port->n_listen].address)) {
+    if (!read_listen(text, &port->listen[port->n_listen])) {
         return tsr_err_set(err, -EINVAL,
-                           "--listen %s: not an address with a port, as 127.0.0.1:8443 or "
-                           "[::1]:8443",
+                           "--listen %s: not an address with a port, as 127.0.0.1:8443, "
+                           "[::1]:8443 or, with its network, 192.0.2.2/24:443",
                            text);
     }
     port->n_listen++;
+    return 0;
+}
+
+static int set_gateway(struct tsr_bypass_options *o, const char *text, struct tsr_err *err)
+{
+    uint8_t family = strchr(text, ':') ? 6 : 4;
+    struct tsr_port_listen *gateway = &o->gateways[family == 6];
+    if (gateway->has_gateway) {
+        return tsr_err_set(err, -EINVAL, "--gateway %s: there is one for IPv%u already", text,
+                           family);
+    }
+    gateway->has_gateway = read_ip(text, strlen(text), family, gateway->gateway);
+    return gateway->has_gateway
+               ? 0
+               : tsr_err_set(err, -EINVAL, "--gateway %s: not an IP address", text);
+}
+
+static int add_eal(struct tsr_port_options *port, const char *text, struct tsr_err *err)
+{
+    uint32_t n = 0;
+    while (n < TSR_PORT_EAL_MAX && port->eal[n]) {
+        n++;
+    }
+    if (n == TSR_PORT_EAL_MAX) {
+        return tsr_err_set(err, -EINVAL, "--eal: at most %d are wanted", TSR_PORT_EAL_MAX);
+    }
+    port->eal[n] = text;
     return 0;
 }
 
@@ -158,6 +227,23 @@ static int set_memory(struct tsr_bypass_options *o, const char *text, struct tsr
     uint64_t bytes = o->http3.bytes_max;
     int rc = tsr_value_size("--memory-max", text, 16 << 20, 1ull << 40, &bytes, err);
     o->http3.bytes_max = (size_t)bytes;
+    return rc;
+}
+
+static int set_cpu(struct tsr_bypass_options *o, const char *text, struct tsr_err *err)
+{
+    uint32_t cpu, n;
+    int rc = tsr_value_cpus("--cpus", text, 1, &cpu, &n, err);
+    o->port.cpu = rc == 0 ? (int)cpu : o->port.cpu;
+    return rc;
+}
+
+static int set_short(const char *option, const char *text, uint32_t low, uint32_t high,
+                     uint16_t *out, struct tsr_err *err)
+{
+    uint32_t value = 0;
+    int rc = tsr_value_number(option, text, low, high, &value, err);
+    *out = rc == 0 ? (uint16_t)value : *out;
     return rc;
 }
 
@@ -239,6 +325,26 @@ static int set(void *ctx, int option, const char *text, struct tsr_err *err)
     case OPT_VERSION:
         o->action = TSR_BYPASS_VERSION;
         return 0;
+    case OPT_DEVICE:
+        o->port.kind = TSR_PORT_DPDK;
+        o->port.device = text;
+        return 0;
+    case OPT_GATEWAY:
+        return set_gateway(o, text, err);
+    case OPT_VLAN:
+        return set_short("--vlan", text, 1, 4094, &o->port.vlan, err);
+    case OPT_MTU:
+        return set_short("--mtu", text, TSR_PORT_MTU_MIN, TSR_PORT_MTU_MAX, &o->port.mtu, err);
+    case OPT_CPUS:
+        return set_cpu(o, text, err);
+    case OPT_BUFFERS:
+        return tsr_value_number("--buffers", text, TSR_PORT_BUFFERS_MIN, 1 << 24, &o->port.buffers,
+                                err);
+    case OPT_NO_HUGE:
+        o->port.no_huge = true;
+        return 0;
+    case OPT_EAL:
+        return add_eal(&o->port, text, err);
     default:
         return tsr_err_set(err, -EINVAL, "an option without a meaning");
     }
@@ -250,8 +356,51 @@ static bool is_loopback(const struct tsr_address *a)
     return a->family == 4 ? a->ip[0] == 127 : memcmp(a->ip, v6, sizeof v6) == 0;
 }
 
+static int check_open(const struct tsr_bypass_options *o, const struct tsr_address *address,
+                      struct tsr_err *err)
+{
+    char text[TSR_BYPASS_ADDRESS_BYTES];
+    tsr_bypass_address_text(address, text);
+    if (o->port.device && is_loopback(address)) {
+        return tsr_err_set(err, -EINVAL,
+                           "--listen %s: nobody reaches that address through a device: give the "
+                           "one that clients ask",
+                           text);
+    }
+    if (o->api.keys_path || is_loopback(address)) {
+        return 0;
+    }
+    return tsr_err_set(err, -EINVAL,
+                       "%s is open to other machines, and without keys anyone there may ask: give "
+                       "--keys FILE%s",
+                       text, o->port.device ? "" : ", or listen at 127.0.0.1 or [::1] only");
+}
+
+/* What has a meaning for a device alone. */
+static int check_socket(const struct tsr_bypass_options *o, struct tsr_err *err)
+{
+    bool has_prefix = false;
+    for (uint32_t i = 0; i < o->port.n_listen; i++) {
+        has_prefix |= o->port.listen[i].prefix != 0;
+    }
+    const char *option = has_prefix                                                 ? "A network"
+                         : o->gateways[0].has_gateway || o->gateways[1].has_gateway ? "--gateway"
+                         : o->port.vlan                                             ? "--vlan"
+                         : o->port.mtu                                              ? "--mtu"
+                         : o->port.buffers                                          ? "--buffers"
+                         : o->port.no_huge                                          ? "--no-huge"
+                         : o->port.eal[0]                                           ? "--eal"
+                                                                                    : NULL;
+    return option ? tsr_err_set(err, -EINVAL,
+                                "%s has no meaning for the kernel's UDP socket: give --device too, "
+                                "or leave it out",
+                                option)
+                  : 0;
+}
+
 static int check(const struct tsr_bypass_options *o, struct tsr_err *err)
 {
+    int rc = 0;
     if (o->action != TSR_BYPASS_RUN && o->action != TSR_BYPASS_CHECK) {
         return 0;
     }
@@ -260,17 +409,25 @@ static int check(const struct tsr_bypass_options *o, struct tsr_err *err)
                            "HTTP/3 is always encrypted: give --tls-certificate FILE and --tls-key "
                            "FILE");
     }
-    for (uint32_t i = 0; i < o->port.n_listen && !o->api.keys_path; i++) {
-        if (!is_loopback(&o->port.listen[i].address)) {
-            char text[TSR_BYPASS_ADDRESS_BYTES];
-            tsr_bypass_address_text(&o->port.listen[i].address, text);
-            return tsr_err_set(err, -EINVAL,
-                               "%s is open to other machines, and without keys anyone there may "
-                               "ask: give --keys FILE, or listen at 127.0.0.1 or [::1] only",
-                               text);
-        }
+    if (o->port.device && o->port.n_listen == 0) {
+        return tsr_err_set(err, -EINVAL,
+                           "--device wants the addresses that it serves: give --listen, as "
+                           "192.0.2.2/24:443");
     }
-    return 0;
+    for (uint32_t i = 0; rc == 0 && i < o->port.n_listen; i++) {
+        rc = check_open(o, &o->port.listen[i].address, err);
+    }
+    return rc || o->port.device ? rc : check_socket(o, err);
+}
+
+static void spread_gateways(struct tsr_bypass_options *o)
+{
+    for (uint32_t i = 0; i < o->port.n_listen; i++) {
+        struct tsr_port_listen *listen = &o->port.listen[i];
+        const struct tsr_port_listen *gateway = &o->gateways[listen->address.family == 6];
+        listen->has_gateway = gateway->has_gateway;
+        memcpy(listen->gateway, gateway->gateway, sizeof listen->gateway);
+    }
 }
 
 int tsr_bypass_options_parse(struct tsr_bypass_options *o, int argc, char **argv,
@@ -298,6 +455,9 @@ int tsr_bypass_options_parse(struct tsr_bypass_options *o, int argc, char **argv
     if (o->http3.per_address == UINT32_MAX) {
         o->http3.per_address = (o->http3.conns_max + 1) / 2;
     }
-    rc = o->port.n_listen ? 0 : add_listen(&o->port, TSR_BYPASS_LISTEN, err);
+    if (o->port.n_listen == 0 && !o->port.device) {
+        rc = add_listen(&o->port, TSR_BYPASS_LISTEN, err);
+    }
+    spread_gateways(o);
     return rc ? rc : check(o, err);
 }

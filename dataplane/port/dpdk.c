@@ -23,8 +23,6 @@
 #include <tsr/shm/log.h>
 
 enum {
-    BUFFERS_DEFAULT = 8192,
-    BUFFERS_MIN = 2048, /* what rings hold, and some */
     CACHE = 256,
     DESCRIPTORS = 1024,
     MTU_DEFAULT = 1500,
@@ -166,11 +164,11 @@ static int plan_buffers(struct plan *plan, struct tsr_err *err)
     }
     plan->buffer_bytes = (uint16_t)(bytes + RTE_PKTMBUF_HEADROOM);
     plan->buffers =
-        plan->options->buffers ? plan->options->buffers : plan->options->queues * BUFFERS_DEFAULT;
-    if (plan->buffers < BUFFERS_MIN * plan->options->queues) {
+        plan->options->buffers ? plan->options->buffers : plan->options->queues * TSR_PORT_BUFFERS_DEFAULT;
+    if (plan->buffers < TSR_PORT_BUFFERS_MIN * plan->options->queues) {
         return tsr_err_set(err, -EINVAL, "%u packet buffers are too few for %u queues: give %u.",
                            plan->buffers, plan->options->queues,
-                           BUFFERS_MIN * plan->options->queues);
+                           TSR_PORT_BUFFERS_MIN * plan->options->queues);
     }
     return 0;
 }

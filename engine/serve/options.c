@@ -94,44 +94,6 @@ void tsr_serve_options_help(FILE *out)
         TSR_SCHED_PARK_SECONDS);
 }
 
-/* "0-3,8" */
-static int cpu_list(const char *text, uint32_t *cpus, uint32_t *n, struct tsr_err *err)
-{
-    const char *at = text;
-    *n = 0;
-    for (;;) {
-        char *end = NULL;
-        unsigned long first = strtoul(at, &end, 10);
-        unsigned long last = first;
-        bool good = *at >= '0' && *at <= '9';
-        if (good && *end == '-') {
-            at = end + 1;
-            last = strtoul(at, &end, 10);
-            good = *at >= '0' && *at <= '9' && last >= first;
-        }
-        if (!good || last >= TSR_WIRE_CPUS_MAX || (*end != ',' && *end != '\0')) {
-            return tsr_err_set(err, -EINVAL, "--cpus %s: a list like 0-3,8 is wanted", text);
-        }
-        for (; first <= last; first++) {
-            for (uint32_t i = 0; i < *n; i++) {
-                if (cpus[i] == first) {
-                    return tsr_err_set(err, -EINVAL, "--cpus %s: CPU %lu is there twice", text,
-                                       first);
-                }
-            }
-            if (*n == TSR_EXEC_WORKERS_MAX) {
-                return tsr_err_set(err, -EINVAL, "--cpus %s: at most %d CPUs", text,
-                                   TSR_EXEC_WORKERS_MAX);
-            }
-            cpus[(*n)++] = (uint32_t)first;
-        }
-        if (*end == '\0') {
-            return 0;
-        }
-        at = end + 1;
-    }
-}
-
 static int choose(const char *name, const char *text, const char *const *words, size_t n,
                   struct tsr_err *err)
 {
@@ -274,7 +236,7 @@ static int set(void *ctx, int option, const char *text, struct tsr_err *err)
         return tsr_value_number("--threads", text, 1, TSR_EXEC_WORKERS_MAX, &o->exec.workers, err);
     case OPT_CPUS:
         o->exec.cpus = o->cpus;
-        return cpu_list(text, o->cpus, &o->n_cpus, err);
+        return tsr_value_cpus("--cpus", text, TSR_EXEC_WORKERS_MAX, o->cpus, &o->n_cpus, err);
     case OPT_NO_PIN:
         o->exec.pin = false;
         return 0;

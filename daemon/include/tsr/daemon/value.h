@@ -12,4 +12,8 @@ int tsr_value_size(const char *option, const char *text, uint64_t low, uint64_t 
 int tsr_value_number(const char *option, const char *text, uint32_t low, uint32_t high,
                      uint32_t *out, struct tsr_err *err);
 
+/* CPUs as "0-3,8", in the order of the text, none twice, at most max. */
+int tsr_value_cpus(const char *option, const char *text, uint32_t max, uint32_t *cpus, uint32_t *n,
+                   struct tsr_err *err);
+
 #endif

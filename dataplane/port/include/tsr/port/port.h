@@ -21,8 +21,10 @@ enum {
     TSR_PORT_BURST = 32,     /* most packets that one poll takes */
     TSR_PORT_MTU_MIN = 1280, /* IPv6's; QUIC wants 1,200 bytes of payload */
     TSR_PORT_MTU_MAX = 9000,
-    TSR_PORT_DROPPED_KEPT = 256,  /* of each port the last dropped packets ... */
-    TSR_PORT_DROPPED_BYTES = 192, /* ... with so much of each */
+    TSR_PORT_BUFFERS_DEFAULT = 8192, /* packet buffers a queue */
+    TSR_PORT_BUFFERS_MIN = 2048,     /* what a queue's rings hold, and some */
+    TSR_PORT_DROPPED_KEPT = 256,     /* of each port the last dropped packets ... */
+    TSR_PORT_DROPPED_BYTES = 192,    /* ... with so much of each */
 };
 
 /* Why a packet went no further. */
@@ -82,7 +84,7 @@ struct tsr_port_options {
     uint16_t vlan;      /* 1 .. 4094: its tag on all frames; 0: frames without one */
     bool no_huge;       /* ordinary pages: for tests */
     int cpu;            /* < 0: the first that the thread may run on */
-    uint32_t buffers;   /* packet buffers for all queues; 0: 8,192 a queue */
+    uint32_t buffers;   /* packet buffers for all queues; 0: the default */
     const char *eal[TSR_PORT_EAL_MAX]; /* further arguments of EAL's, NULL after the last */
 };
 
