@@ -137,10 +137,15 @@ for stage in "$@"; do
         ;;
     esac
 done
-missing=
-if command -v dpkg-query >/dev/null && ! missing=$(deploy/packages.sh --missing build test); then
-    [ "$(id -u)" = 0 ] && deploy/packages.sh build test ||
-        echo "Not installed (sudo deploy/packages.sh build test installs them): $missing"
+# have GROUPS...: of packages; what cannot be had of them is said
+have() {
+    local missing
+    ! missing=$(deploy/packages.sh --missing "$@") || return
+    [ "$(id -u)" = 0 ] && deploy/packages.sh "$@" || echo "Not installed (sudo deploy/packages.sh $* installs them): $missing"
+}
+if command -v dpkg-query >/dev/null; then
+    have build test
+    have bypass bypass-test
 fi
 if [ "$(uname -m)" != x86_64 ]; then
     echo "Note: this machine is not x86-64; only the portable kernels are built"
