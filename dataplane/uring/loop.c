@@ -10,14 +10,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <tsr/daemon/watch.h>
 #include <tsr/shm/bell.h>
 #include <tsr/shm/log.h>
 
 enum {
     ACCEPT_PAUSE_MS = 100,
     LOG_EVERY_S = 10,
-    FILES_EVERY_S = 5, /* certificates may have been renewed */
-    REAP = 16,         /* completions, between looks at the clock */
+    REAP = 16, /* completions, between looks at the clock */
     REAP_NS = 200000,
 };
 
@@ -256,7 +256,7 @@ static void keep_time(struct tsr_loop *loop)
     }
     if (loop->now_ns >= loop->files_ns) {
         look_at_files(loop);
-        loop->files_ns = loop->now_ns + FILES_EVERY_S * second_ns;
+        loop->files_ns = loop->now_ns + TSR_WATCH_EVERY_S * second_ns;
     }
     if (loop->phase == TSR_LOOP_DRAINING && loop->now_ns >= loop->drain_until_ns) {
         if (loop->conns->figures.open) {

@@ -7,19 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <time.h>
 
+#include <tsr/daemon/watch.h>
 #include <tsr/shm/log.h>
-
-enum { FILES = 3 };
-
-/* What tells one version of a file from another. */
-struct stamp {
-    ino_t inode;
-    off_t bytes;
-    struct timespec modified;
-};
 
 struct records {
     struct records *next; /* of those that are free */
@@ -30,7 +20,7 @@ struct records {
 
 struct tsr_tls {
     struct tsr_tls_files files;
-    struct stamp stamps[FILES];
+    struct tsr_watch watch;
     SSL_CTX *context;
     BIO_METHOD *method;
     struct records *free;
@@ -120,39 +110,9 @@ static const char *reason(void)
     return text ? text : "unknown error";
 }
 
-static const char *path_of(const struct tsr_tls *tls, int file)
-{
-    const char *const paths[FILES] = {tls->files.certificate, tls->files.key, tls->files.client_ca};
-    return paths[file];
-}
-
-static struct stamp stamp_of(const char *path)
-{
-    struct stat file;
-    struct stamp stamp = {0};
-    if (path && stat(path, &file) == 0) {
-        stamp.inode = file.st_ino;
-        stamp.bytes = file.st_size;
-        stamp.modified = file.st_mtim;
-    }
-    return stamp;
-}
-
-static bool same(const struct stamp *a, const struct stamp *b)
-{
-    return a->inode == b->inode && a->bytes == b->bytes &&
-           a->modified.tv_sec == b->modified.tv_sec && a->modified.tv_nsec == b->modified.tv_nsec;
-}
-
 bool tsr_tls_changed(const struct tsr_tls *tls)
 {
-    for (int i = 0; i < FILES; i++) {
-        struct stamp now = stamp_of(path_of(tls, i));
-        if (!same(&now, &tls->stamps[i])) {
-            return true;
-        }
-    }
-    return false;
+    return tsr_watch_changed(&tls->watch);
 }
 
 /* Whether the file can be read at all, so that the sentence says so. */
@@ -255,9 +215,7 @@ static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *o
 
 int tsr_tls_reload(struct tsr_tls *tls, struct tsr_err *err)
 {
-    for (int i = 0; i < FILES; i++) {
-        tls->stamps[i] = stamp_of(path_of(tls, i));
-    }
+    tsr_watch_note(&tls->watch);
     SSL_CTX *context = SSL_CTX_new(TLS_server_method());
     if (!context) {
         return tsr_err_set(err, -ENOMEM, "no memory for TLS");
@@ -301,6 +259,9 @@ int tsr_tls_create(struct tsr_tls **out, const struct tsr_tls_files *files, stru
     }
     tls->uses = 1;
     tls->files = *files;
+    tsr_watch_add(&tls->watch, files->certificate);
+    tsr_watch_add(&tls->watch, files->key);
+    tsr_watch_add(&tls->watch, files->client_ca);
     tls->method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "tessera");
     int rc = -ENOMEM;
     if (tls->method && BIO_meth_set_read_ex(tls->method, bio_read) &&
