@@ -1,17 +1,17 @@
 #include <tsr/bypass/loop.h>
 
+#include "figures_priv.h"
+
 #include <errno.h>
 #include <immintrin.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <tsr/api/api.h>
-#include <tsr/api/figures.h>
 #include <tsr/daemon/notify.h>
 #include <tsr/http3/http3.h>
 #include <tsr/port/port.h>
@@ -28,62 +28,20 @@ struct loop {
     uint64_t now_ns;
     uint64_t drain_until_ns;        /* 0: serving */
     uint64_t watchdog_ns, check_ns; /* when next */
+    uint64_t files_ns;              /* when certificates are looked at next */
     uint64_t nap_ns;
     bool spins;
+    bool slept; /* before this turn */
+    struct tsr_bypass_figures figures;
 };
-
-/* ---- Figures ---- */
-
-static int show_figures(const struct loop *loop, struct tsr_err *err)
-{
-    const struct tsr_http3_counts *counts = tsr_http3_counts(loop->o.http3);
-    const char *closed = "Connections closed for an error";
-    const char *handshakes = "QUIC handshakes";
-    const char *stateless = "Answers to what belongs to no connection";
-    /* clang-format off */
-    const struct tsr_figure figures[] = {
-        {"tessera:door_connections", "Open connections", TSR_FIGURE_GAUGE, NULL, &counts->conns},
-        {"tessera:door_connections_total", "Connections accepted", TSR_FIGURE_COUNTER, NULL, &counts->accepted},
-        {"tessera:door_handshakes_open", "Handshakes under way", TSR_FIGURE_GAUGE, NULL, &counts->handshakes},
-        {"tessera:door_handshakes_total", handshakes, TSR_FIGURE_COUNTER, "result=\"done\"", &counts->established},
-        {"tessera:door_closed_total", closed, TSR_FIGURE_COUNTER, "of=\"quic\"", &counts->closed_transport},
-        {"tessera:door_closed_total", closed, TSR_FIGURE_COUNTER, "of=\"http\"", &counts->closed_http},
-        {"tessera:door_excessive_total", "Connections closed for excessive load", TSR_FIGURE_COUNTER, NULL, &counts->excessive},
-        {"tessera:door_timeouts_total", "Connections idle and handshakes late", TSR_FIGURE_COUNTER, NULL, &counts->timeouts},
-        {"tessera:door_stateless_total", stateless, TSR_FIGURE_COUNTER, "kind=\"refused\"", &counts->refused},
-        {"tessera:door_stateless_total", stateless, TSR_FIGURE_COUNTER, "kind=\"retry\"", &counts->retries},
-        {"tessera:door_stateless_total", stateless, TSR_FIGURE_COUNTER, "kind=\"version\"", &counts->negotiations},
-        {"tessera:door_stateless_total", stateless, TSR_FIGURE_COUNTER, "kind=\"reset\"", &counts->stateless_resets},
-        {"tessera:door_bad_requests_total", "HTTP requests that were malformed, too large or too late", TSR_FIGURE_COUNTER, NULL, &counts->bad_requests},
-        {"tessera:door_datagrams_received_total", "Datagrams from clients", TSR_FIGURE_COUNTER, NULL, &counts->datagrams_in},
-        {"tessera:door_datagrams_sent_total", "Datagrams to clients", TSR_FIGURE_COUNTER, NULL, &counts->datagrams_out},
-        {"tessera:door_bytes_received_total", "Bytes from clients", TSR_FIGURE_COUNTER, NULL, &counts->bytes_in},
-        {"tessera:door_bytes_sent_total", "Bytes to clients", TSR_FIGURE_COUNTER, NULL, &counts->bytes_out},
-        {"tessera:door_no_room_total", "Times that the port could take no more", TSR_FIGURE_COUNTER, NULL, &counts->no_room},
-        {"tessera:door_memory_bytes", "Memory of QUIC, HTTP/3 and answers", TSR_FIGURE_GAUGE, NULL, &counts->bytes},
-    };
-    /* clang-format on */
-    static char labels[TSR_HTTP3_DROPS][32];
-    int rc = 0;
-    for (size_t i = 0; rc == 0 && i < sizeof figures / sizeof *figures; i++) {
-        rc = tsr_api_add_figure(loop->o.api, &figures[i], err);
-    }
-    for (unsigned i = 0; rc == 0 && i < TSR_HTTP3_DROPS; i++) {
-        snprintf(labels[i], sizeof labels[i], "cause=\"%s\"", tsr_http3_drop_names[i]);
-        const struct tsr_figure figure = {"tessera:door_datagrams_dropped_total",
-                                          "Datagrams dropped", TSR_FIGURE_COUNTER, labels[i],
-                                          &counts->drops[i]};
-        rc = tsr_api_add_figure(loop->o.api, &figure, err);
-    }
-    return rc;
-}
 
 /* ---- Signals and time ---- */
 
-static void reload(const struct loop *loop)
+static void reload(struct loop *loop)
 {
     struct tsr_err err;
     bool good = true;
+    tsr_watch_note(&loop->o.files);
     if (tsr_api_reload(loop->o.api, &err) < 0) {
         tsr_log(TSR_LOG_ERROR, "the keys stay as they were: %s", err.text);
         good = false;
@@ -94,6 +52,21 @@ static void reload(const struct loop *loop)
     }
     if (good) {
         tsr_log(TSR_LOG_INFO, "keys and certificates have been read again");
+    }
+}
+
+static void look_at_files(struct loop *loop)
+{
+    struct tsr_err err;
+    loop->files_ns = loop->now_ns + TSR_WATCH_EVERY_S * second_ns;
+    if (!tsr_watch_changed(&loop->o.files)) {
+        return;
+    }
+    tsr_watch_note(&loop->o.files);
+    if (tsr_http3_reload(loop->o.http3, &err) < 0) {
+        tsr_log(TSR_LOG_ERROR, "the certificate stays as it was: %s", err.text);
+    } else {
+        tsr_log(TSR_LOG_INFO, "the certificate has changed and was read again");
     }
 }
 
@@ -134,6 +107,10 @@ static void keep_time(struct loop *loop)
     }
     loop->check_ns = loop->now_ns + CHECK_EVERY_MS * ms_ns;
     take_signals(loop);
+    tsr_port_count(loop->o.port, &loop->figures.port);
+    if (loop->now_ns >= loop->files_ns) {
+        look_at_files(loop);
+    }
     bool may = loop->o.spin && tsr_api_may_poll(loop->o.api);
     if (loop->spins && !may) {
         tsr_log(TSR_LOG_WARN, "--spin: the door sleeps, since it shares its CPUs with an engine");
@@ -163,7 +140,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 static uint64_t sleep_ns(const struct loop *loop)
 {
     uint64_t at = earlier(tsr_api_wake_ns(loop->o.api), tsr_http3_wake_ns(loop->o.http3));
-    at = earlier(at, loop->watchdog_ns);
+    at = earlier(at, earlier(loop->watchdog_ns, loop->files_ns));
     at = loop->drain_until_ns ? earlier(at, loop->drain_until_ns) : at;
     uint64_t now_ns = tsr_clock_ns();
     return at > now_ns ? earlier(at - now_ns, 3600 * second_ns) : 0;
@@ -193,6 +170,7 @@ static int wait_for_events(struct loop *loop, struct tsr_err *err)
         fds[n++] = (struct pollfd){.fd = engines[i], .events = POLLIN};
     }
     uint64_t ns = tsr_api_arm(loop->o.api) ? nap_ns(loop, sleep_ns(loop)) : 0;
+    loop->slept = ns > 0;
     const struct timespec timeout = {(time_t)(ns / second_ns), (long)(ns % second_ns)};
     int rc = ppoll(fds, n, &timeout, NULL);
     tsr_api_disarm(loop->o.api);
@@ -200,17 +178,32 @@ static int wait_for_events(struct loop *loop, struct tsr_err *err)
     return rc < 0 && errno != EINTR ? tsr_err_set(err, -errno, "ppoll: %s", strerror(errno)) : 0;
 }
 
+/* Shows the engines what was asked of them. The bell of one that sleeps is a wake-up, and is timed
+ * apart. */
+static void flush(struct loop *loop)
+{
+    tsr_bypass_figures_requests(&loop->figures, loop->now_ns);
+    uint64_t began_ns = tsr_clock_ns();
+    if (tsr_api_flush(loop->o.api)) {
+        tsr_histogram_observe(&loop->figures.bell, (double)(tsr_clock_ns() - began_ns) * 1e-9);
+    }
+}
+
 static int turn(struct loop *loop, struct tsr_err *err)
 {
+    const bool slept = loop->slept;
     struct timespec wall;
+    loop->slept = false;
     clock_gettime(CLOCK_REALTIME_COARSE, &wall);
     loop->now_ns = tsr_clock_ns();
     keep_time(loop);
     uint32_t done = tsr_port_poll(loop->o.port, take_datagram, loop, loop->now_ns);
     done += tsr_api_step(loop->o.api, loop->now_ns);
-    tsr_api_flush(loop->o.api);
+    flush(loop);
     done += tsr_http3_step(loop->o.http3, loop->now_ns, (uint64_t)wall.tv_sec);
+    tsr_bypass_figures_tokens(loop->o.http3, &loop->figures.token_work[slept]);
     tsr_port_flush(loop->o.port);
+    tsr_bypass_figures_tokens(loop->o.http3, &loop->figures.token[slept]);
     if (done) {
         loop->nap_ns = nap_ns_min;
         return 0;
@@ -225,7 +218,8 @@ static int turn(struct loop *loop, struct tsr_err *err)
 int tsr_bypass_loop_run(const struct tsr_bypass_loop_options *options, struct tsr_err *err)
 {
     struct loop loop = {.o = *options, .now_ns = tsr_clock_ns(), .nap_ns = nap_ns_min};
-    int rc = show_figures(&loop, err);
+    tsr_bypass_figures_init(&loop.figures, options->http3);
+    int rc = tsr_bypass_figures_show(&loop.figures, options->api, err);
     while (rc == 0 && !is_over(&loop)) {
         rc = turn(&loop, err);
     }

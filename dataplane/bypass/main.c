@@ -20,6 +20,7 @@ struct bypass {
     struct tsr_port *port;
     struct tsr_api *api;
     struct tsr_http3 *http3;
+    struct tsr_watch files;
     int signals;
 };
 
@@ -117,6 +118,10 @@ static int make_parts(struct bypass *b, struct tsr_err *err)
     o->api.page_policy = tsr_web_policy;
     o->http3.way = tsr_port_way;
     o->http3.port = b->port;
+    tsr_watch_add(&b->files, o->http3.certificate);
+    tsr_watch_add(&b->files, o->http3.key);
+    tsr_watch_add(&b->files, o->http3.client_ca);
+    tsr_watch_note(&b->files);
     int rc = tsr_api_create(&b->api, &o->api, err);
     return rc ? rc : tsr_http3_create(&b->http3, b->api, &o->http3, err);
 }
@@ -159,6 +164,7 @@ static int serve(struct bypass *b, struct tsr_err *err)
         .port = b->port,
         .notify = &b->notify,
         .signals = b->signals,
+        .files = b->files,
         .drain_s = b->options.drain_s,
         .spin = b->options.spin,
     };

@@ -78,7 +78,7 @@ void tsr_bypass_options_help(FILE *out)
         "  --host NAME             without keys: a name, besides localhost, that clients call\n"
         "                          this box; others are refused (DNS rebinding)\n"
         "  --origin URL            a page elsewhere that may ask (CORS)\n"
-        "  --tls-certificate FILE  PEM, with the chain; read again at SIGHUP\n"
+        "  --tls-certificate FILE  PEM, with the chain; read again when it changes, and at SIGHUP\n"
         "  --tls-key FILE          PEM, without a pass phrase\n"
         "  --tls-client-ca FILE    PEM: clients must show a certificate of these\n"
         "\n"

@@ -78,7 +78,6 @@ static void on_body(void *user, const void *bytes, size_t size, uint64_t token_n
 {
     struct tsr_http3_stream *stream = user;
     struct tsr_http3_conn *conn = stream->conn;
-    (void)token_ns;
     if (stream->is_head || stream->given_up || !size) {
         return;
     }
@@ -89,6 +88,7 @@ static void on_body(void *user, const void *bytes, size_t size, uint64_t token_n
         break_off(stream);
         return;
     }
+    stream->token_ns = token_ns ? token_ns : stream->token_ns;
     nghttp3_conn_resume_stream(conn->http, stream->id);
     tsr_http3_conn_ready(conn);
 }

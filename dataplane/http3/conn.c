@@ -560,6 +560,20 @@ static void stop_writing(struct tsr_http3_conn *conn, int64_t id)
     }
 }
 
+/* QUIC has taken so many bytes of the parts that nghttp3 gave of a stream. */
+static int take_written(struct tsr_http3_conn *conn, int64_t id, const nghttp3_vec *parts, size_t n,
+                        size_t taken)
+{
+    if (nghttp3_conn_add_write_offset(conn->http, id, taken) != 0) {
+        return tsr_http3_conn_fail(conn, NGHTTP3_H3_INTERNAL_ERROR);
+    }
+    struct tsr_http3_stream *stream = find(conn, id);
+    if (stream && taken == nghttp3_vec_len(parts, n)) {
+        tsr_http3_stream_sent(stream);
+    }
+    return 0;
+}
+
 /* One datagram into bytes. Its size; 0: there is nothing, or it may not be sent yet; or an error of
  * either library, with conn->error set. */
 static ngtcp2_ssize write_one(struct tsr_http3_conn *conn, uint8_t *bytes, size_t capacity,
@@ -582,8 +596,8 @@ static ngtcp2_ssize write_one(struct tsr_http3_conn *conn, uint8_t *bytes, size_
             conn->quic, path, info, bytes, capacity, &taken,
             NGTCP2_WRITE_STREAM_FLAG_MORE | (fin ? NGTCP2_WRITE_STREAM_FLAG_FIN : 0u), id,
             (const ngtcp2_vec *)(const void *)parts, (size_t)n, conn->http3->now_ns);
-        if (taken >= 0 && nghttp3_conn_add_write_offset(conn->http, id, (size_t)taken) != 0) {
-            return tsr_http3_conn_fail(conn, NGHTTP3_H3_INTERNAL_ERROR);
+        if (taken >= 0 && take_written(conn, id, parts, (size_t)n, (size_t)taken) != 0) {
+            return NGTCP2_ERR_CALLBACK_FAILURE;
         }
         switch (size) {
         case NGTCP2_ERR_WRITE_MORE:

@@ -289,6 +289,7 @@ static void write_ready(struct tsr_http3 *http3)
 uint32_t tsr_http3_step(struct tsr_http3 *http3, uint64_t now_ns, uint64_t unix_s)
 {
     uint64_t before = http3->counts.datagrams_out;
+    http3->n_tokens = 0;
     http3->now_ns = now_ns;
     if (unix_s != http3->unix_s || !http3->date[0]) {
         http3->unix_s = unix_s;
@@ -298,6 +299,12 @@ uint32_t tsr_http3_step(struct tsr_http3 *http3, uint64_t now_ns, uint64_t unix_
     write_ready(http3);
     http3->counts.bytes = http3->region.used;
     return (uint32_t)(http3->counts.datagrams_out - before);
+}
+
+uint32_t tsr_http3_tokens(const struct tsr_http3 *http3, const uint64_t **published_ns)
+{
+    *published_ns = http3->tokens_ns;
+    return http3->n_tokens;
 }
 
 uint64_t tsr_http3_wake_ns(const struct tsr_http3 *http3)

@@ -53,6 +53,7 @@ struct tsr_http3_stream {
     struct tsr_http3_queue out; /* of the answer's body: until it is acknowledged */
     uint64_t since_ns;          /* when its time began */
     uint64_t moved;             /* bytes that came or were acknowledged since */
+    uint64_t token_ns;          /* of the newest token that has not been sent; 0: none */
     enum tsr_http3_in in;
     enum tsr_http3_answer answer;
     bool is_head;   /* HEAD, or a status without a body */
@@ -130,6 +131,8 @@ struct tsr_http3 {
     struct tsr_http3_streams moving; /* given time until they move, oldest first */
     struct tsr_http3_budget stateless;
     struct tsr_http3_counts counts;
+    uint64_t tokens_ns[TSR_HTTP3_TOKENS_MAX]; /* published; sent by this turn */
+    uint32_t n_tokens;
     uint8_t reset_secret[TSR_HTTP3_SECRET_BYTES], token_secret[TSR_HTTP3_SECRET_BYTES];
 };
 
@@ -208,6 +211,9 @@ void tsr_http3_stream_cancel(struct tsr_http3_stream *stream);
 
 /* Its time to move bytes begins anew. */
 void tsr_http3_stream_moves(struct tsr_http3_stream *stream);
+
+/* All that its answer has so far is in packets. */
+void tsr_http3_stream_sent(struct tsr_http3_stream *stream);
 
 /* Says what is due to the API and to QUIC, of all streams of the connection. */
 void tsr_http3_streams_settle(struct tsr_http3_conn *conn);

@@ -197,6 +197,7 @@ static int on_request_end(nghttp3_conn *http, int64_t id, void *user, void *stre
     stream->in = TSR_HTTP3_IN_WHOLE;
     if (stream->exchange) {
         tsr_http3_stream_moves(stream);
+        conn->http3->counts.whole++;
         tsr_api_body_end(stream->exchange, conn->http3->now_ns);
     }
     return 0;
@@ -216,6 +217,15 @@ static int on_acked(nghttp3_conn *http, int64_t id, uint64_t size, void *user, v
         stream->acked = true;
     }
     return 0;
+}
+
+void tsr_http3_stream_sent(struct tsr_http3_stream *stream)
+{
+    struct tsr_http3 *http3 = stream->conn->http3;
+    if (stream->token_ns && !stream->out.waiting && http3->n_tokens < TSR_HTTP3_TOKENS_MAX) {
+        http3->tokens_ns[http3->n_tokens++] = stream->token_ns;
+        stream->token_ns = 0;
+    }
 }
 
 static int on_close(nghttp3_conn *http, int64_t id, uint64_t code, void *user, void *stream_user)

@@ -54,6 +54,15 @@ ask() {
 }
 has() { grep -q -- "$2" "$work/$1" || fail "$1 lacks '$2': $(tail -c 800 "$work/$1")"; }
 
+# says TEXT: the door's log does, soon
+says() {
+    local waited=0
+    until grep -q -- "$1" "$work/door.err"; do
+        [ $((waited++)) -lt 300 ] || fail "the door does not say '$1': $(cat "$work/door.err")"
+        sleep 0.1
+    done
+}
+
 make_certificate
 start_engine --threads 1
 start_bypass --retry-from 100
@@ -96,15 +105,18 @@ has said ':status: 200'
 ask /metrics
 has got/metrics '^tessera:door_connections_total [1-9]'
 has got/metrics '^tessera:door_datagrams_dropped_total{cause="malformed"} '
+has got/metrics '^tessera:door_packets_dropped_total{cause="checksum"} 0'
+has got/metrics '^tessera:door_packets_received_total [1-9]'
+has got/metrics '^tessera:door_token_work_seconds_count{woken="yes"} [1-9]'
+has got/metrics '^tessera:door_token_seconds_count{woken="yes"} [1-9]'
+has got/metrics '^tessera:door_request_seconds_count [1-9]'
+has got/metrics '^tessera:door_bell_seconds_count [1-9]'
 
-# A new certificate, then a door that is closing.
+# A new certificate, seen by itself and at a signal, then a door that is closing.
 make_certificate
+says 'the certificate has changed and was read again'
 kill -HUP "$bypass_pid"
-waited=0
-until grep -q 'read again' "$work/door.err"; do
-    [ $((waited++)) -lt 100 ] || fail "the certificate was not read again: $(cat "$work/door.err")"
-    sleep 0.1
-done
+says 'keys and certificates have been read again'
 ask /health
 has said ':status: 200'
 stop_bypass

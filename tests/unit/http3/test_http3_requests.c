@@ -69,6 +69,33 @@ static void test_requests_stream(void **state)
     assert_null(strstr(a->head.bytes, "content-length"));
 }
 
+static void test_requests_tokens_are_timed(void **state)
+{
+    struct world *w = *state;
+    struct client *c = world_connect(w, NULL);
+    struct answer *a = client_ask(c, "POST", "/wait", "body");
+    const uint64_t *tokens_ns;
+    world_run(w, second, NULL);
+    assert_int_equal(world_counts(w)->whole, 1);
+    struct tsr_api_exchange *e = fake.waits;
+    fake_head(e, 200, TSR_API_UNKNOWN);
+    fake_body(e, "data: 1\n\n", 77);
+    fake_body(e, "data: 2\n\n", 88);
+    fake_body(e, "\n", 0); /* no token */
+    w->room = 0;
+    tsr_http3_step(w->server, w->now_ns, UNIX_S);
+    assert_int_equal(tsr_http3_tokens(w->server, &tokens_ns), 0); /* the port takes nothing */
+    w->room = 100;
+    tsr_http3_step(w->server, w->now_ns, UNIX_S);
+    assert_int_equal(tsr_http3_tokens(w->server, &tokens_ns), 1);
+    assert_int_equal(tokens_ns[0], 88); /* the newest */
+    tsr_http3_step(w->server, w->now_ns, UNIX_S);
+    assert_int_equal(tsr_http3_tokens(w->server, &tokens_ns), 0); /* once */
+    fake_end(e);
+    assert_true(world_run(w, second, world_answered));
+    assert_string_equal(a->body.bytes, "data: 1\n\ndata: 2\n\n\n");
+}
+
 static void test_requests_head_none_refuse(void **state)
 {
     struct world *w = *state;
@@ -372,6 +399,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_requests_get, setup, teardown),
         cmocka_unit_test_setup_teardown(test_requests_post, setup, teardown),
         cmocka_unit_test_setup_teardown(test_requests_stream, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_requests_tokens_are_timed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_requests_head_none_refuse, setup, teardown),
         cmocka_unit_test_setup_teardown(test_requests_many_streams, setup, teardown),
         cmocka_unit_test(test_requests_bad_link),

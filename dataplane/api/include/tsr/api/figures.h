@@ -45,7 +45,7 @@ struct tsr_figure {
     const void *value;
 };
 
-enum { TSR_API_FIGURES_MAX = 64 };
+enum { TSR_API_FIGURES_MAX = 128 };
 
 /* Shows the figure under /metrics from now on. Its strings and value stay where they are as long as
  * the tsr_api lives. -ENOSPC. */

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <tsr/daemon/watch.h>
 #include <tsr/shm/err.h>
 
 struct tsr_api;
@@ -18,13 +19,14 @@ struct tsr_bypass_loop_options {
     struct tsr_http3 *http3;
     struct tsr_port *port;
     struct tsr_notify *notify;
-    int signals; /* a signalfd: SIGHUP reloads, others end */
+    int signals;            /* a signalfd: SIGHUP reloads, others end */
+    struct tsr_watch files; /* of http3: noted before they were read */
     uint32_t drain_s;
     bool spin; /* never sleeps, where no engine's CPU is taken by it */
 };
 
-/* Shows the figures of HTTP/3 under /metrics. Returns when a signal has ended it and its answers
- * are whole, or drain_s are over: 0; or a negative errno with a sentence. */
+/* Shows the figures of HTTP/3 and of the port under /metrics. Returns when a signal has ended it
+ * and its answers are whole, or drain_s are over: 0; or a negative errno with a sentence. */
 int tsr_bypass_loop_run(const struct tsr_bypass_loop_options *options, struct tsr_err *err);
 
 #endif

@@ -28,6 +28,7 @@ enum {
     TSR_HTTP3_HEADERS_MAX = 100,   /* headers; more: 431 */
     TSR_HTTP3_CID_BYTES = 16,      /* of the connection ids given out; the first is the queue */
     TSR_HTTP3_SECRET_BYTES = 32,
+    TSR_HTTP3_TOKENS_MAX = 4096, /* of a turn that are timed */
 };
 
 struct tsr_http3_options {
@@ -81,6 +82,10 @@ void tsr_http3_datagram(struct tsr_http3 *http3, const struct tsr_datagram *data
  * number of datagrams sent. */
 uint32_t tsr_http3_step(struct tsr_http3 *http3, uint64_t now_ns, uint64_t unix_s);
 
+/* Of each answer to which the last step has sent new tokens, as datagrams to the port: when the
+ * newest of them was published (CLOCK_MONOTONIC). Returns how many; valid until the next step. */
+uint32_t tsr_http3_tokens(const struct tsr_http3 *http3, const uint64_t **published_ns);
+
 /* When it wants tsr_http3_step() to be called at the latest; 0: at once. UINT64_MAX: no matter. */
 uint64_t tsr_http3_wake_ns(const struct tsr_http3 *http3);
 
@@ -120,6 +125,7 @@ struct tsr_http3_counts {
     uint64_t excessive;        /* for H3_EXCESSIVE_LOAD */
     uint64_t timeouts;         /* connections idle, and handshakes late */
     uint64_t requests;         /* heads that were whole and right */
+    uint64_t whole;            /* that have come to their last byte, and had no answer before */
     uint64_t bad_requests;     /* refused by HTTP/3 itself: malformed, too large, too slow */
     uint64_t cancelled;        /* requests that their clients gave up */
     uint64_t datagrams_in, datagrams_out, bytes_in, bytes_out;
