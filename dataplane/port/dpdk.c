@@ -163,8 +163,8 @@ static int plan_buffers(struct plan *plan, struct tsr_err *err)
                            plan->iface, plan->mtu, plan->iface);
     }
     plan->buffer_bytes = (uint16_t)(bytes + RTE_PKTMBUF_HEADROOM);
-    plan->buffers =
-        plan->options->buffers ? plan->options->buffers : plan->options->queues * TSR_PORT_BUFFERS_DEFAULT;
+    plan->buffers = plan->options->buffers ? plan->options->buffers
+                                           : plan->options->queues * TSR_PORT_BUFFERS_DEFAULT;
     if (plan->buffers < TSR_PORT_BUFFERS_MIN * plan->options->queues) {
         return tsr_err_set(err, -EINVAL, "%u packet buffers are too few for %u queues: give %u.",
                            plan->buffers, plan->options->queues,
@@ -405,7 +405,7 @@ static int open_device(struct device *device, const struct plan *plan, struct ts
     int rc = probe(device, plan, err);
     rc = rc ? rc : make_pool(device, plan, err);
     rc = rc ? rc : start(device, plan, err);
-    return rc || !plan->is_steered ? rc : tsr_steer_set(&device->steer, plan->options, err);
+    return rc || !plan->is_steered ? rc : tsr_steer_set(plan->options, err);
 }
 
 /* --- receiving --- */

@@ -15,12 +15,12 @@
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <dirent.h>
+#include <stdlib.h>
 
 #include <tsr/shm/log.h>
 
 #include "steer_rules.h"
-
-enum { MAPS_MAX = 8 };
 
 /* steer.bpf.c, compiled */
 __asm__(".section .rodata\n"
@@ -64,8 +64,8 @@ static int claim(int interface, const char *iface, struct tsr_err *err)
                        iface);
 }
 
-/* A descriptor of the program on the interface; -ENOENT where there is none. */
-static int attached(int interface, struct bpf_prog_info *info, uint32_t *maps)
+/* What the program on the interface is called; -ENOENT where there is none. */
+static int attached(int interface, struct bpf_prog_info *info)
 {
     uint32_t id = 0, size = sizeof *info;
     int rc = bpf_xdp_query_id(interface, 0, &id);
@@ -73,31 +73,24 @@ static int attached(int interface, struct bpf_prog_info *info, uint32_t *maps)
     if (fd < 0) {
         return fd;
     }
-    *info = (struct bpf_prog_info){.nr_map_ids = MAPS_MAX, .map_ids = (uint64_t)(uintptr_t)maps};
     rc = bpf_obj_get_info_by_fd(fd, info, &size);
-    if (rc < 0) {
-        close(fd);
-        return rc;
-    }
-    return fd;
+    close(fd);
+    return rc;
 }
 
 static int take_off(int interface, const char *iface, struct tsr_err *err)
 {
-    struct bpf_prog_info info;
-    uint32_t maps[MAPS_MAX];
-    int fd = attached(interface, &info, maps);
-    if (fd == -ENOENT) {
+    struct bpf_prog_info info = {0};
+    int rc = attached(interface, &info);
+    if (rc == -ENOENT) {
         return 0;
     }
-    if (fd < 0) {
-        return tsr_err_set(
-            err, fd,
-            "The kernel does not say which XDP program is on %s: %s. CAP_NET_ADMIN and "
-            "CAP_BPF are needed.",
-            iface, strerror(-fd));
+    if (rc < 0) {
+        return tsr_err_set(err, rc,
+                           "An XDP program is on %s, and only root may see whose: %s. Take it off "
+                           "(ip link set %s xdp off), or start as root.",
+                           iface, strerror(-rc), iface);
     }
-    close(fd);
     if (strcmp(info.name, TSR_STEER_PROGRAM) != 0) {
         return tsr_err_set(err, -EBUSY,
                            "The XDP program '%s' is on %s already: take it off (ip link set %s xdp "
@@ -106,7 +99,7 @@ static int take_off(int interface, const char *iface, struct tsr_err *err)
     }
     tsr_log(TSR_LOG_WARN, "port: the steering program of a process that is gone is taken off %s",
             iface);
-    int rc = bpf_xdp_detach(interface, 0, NULL);
+    rc = bpf_xdp_detach(interface, 0, NULL);
     return rc < 0 ? tsr_err_set(err, rc, "The XDP program cannot be taken off %s: %s.", iface,
                                 strerror(-rc))
                   : 0;
@@ -137,45 +130,42 @@ int tsr_steer_open(struct tsr_steer *steer, const char *iface, struct tsr_err *e
     return rc < 0 ? rc : 0;
 }
 
-/* The program's map of rules, among those that it uses. */
-static int find_map(const struct bpf_prog_info *info, const uint32_t *ids)
+/* The rules of the program that the driver loaded last, among this process's descriptors: to ask
+ * the kernel for a map by its number takes CAP_SYS_ADMIN. */
+static int find_rules(void)
 {
-    for (uint32_t i = 0; i < info->nr_map_ids && i < MAPS_MAX; i++) {
+    DIR *folder = opendir("/proc/self/fd");
+    struct dirent *entry;
+    uint32_t newest = 0;
+    int found = -ENOENT;
+    while (folder && (entry = readdir(folder))) {
         struct bpf_map_info map = {0};
         uint32_t size = sizeof map;
-        int fd = bpf_map_get_fd_by_id(ids[i]);
-        if (fd >= 0 && bpf_obj_get_info_by_fd(fd, &map, &size) == 0 &&
-            strcmp(map.name, TSR_STEER_MAP) == 0) {
-            return fd;
-        }
-        if (fd >= 0) {
-            close(fd);
+        int fd = atoi(entry->d_name);
+        if (bpf_obj_get_info_by_fd(fd, &map, &size) == 0 && map.type == BPF_MAP_TYPE_ARRAY &&
+            strcmp(map.name, TSR_STEER_MAP) == 0 && map.id > newest) {
+            newest = map.id;
+            found = fd;
         }
     }
-    return -ENOENT;
+    if (folder) {
+        closedir(folder);
+    }
+    return found;
 }
 
-int tsr_steer_set(const struct tsr_steer *steer, const struct tsr_port_options *options,
-                  struct tsr_err *err)
+int tsr_steer_set(const struct tsr_port_options *options, struct tsr_err *err)
 {
     struct tsr_steer_rules rules = {.n = (uint16_t)options->n_listen, .vlan = options->vlan};
-    struct bpf_prog_info info;
-    uint32_t ids[MAPS_MAX], zero = 0;
+    uint32_t zero = 0;
     for (uint32_t i = 0; i < options->n_listen; i++) {
         const struct tsr_address *address = &options->listen[i].address;
         rules.rules[i] =
             (struct tsr_steer_rule){.port = htons(address->port), .family = address->family};
         memcpy(rules.rules[i].ip, address->ip, sizeof address->ip);
     }
-    int program = attached(steer->interface, &info, ids);
-    int map = program < 0 ? program : find_map(&info, ids);
+    int map = find_rules();
     int rc = map < 0 ? map : bpf_map_update_elem(map, &zero, &rules, 0);
-    if (program >= 0) {
-        close(program);
-    }
-    if (map >= 0) {
-        close(map);
-    }
     return rc < 0 ? tsr_err_set(err, rc, "The steering program cannot be told its rules: %s.",
                                 strerror(-rc))
                   : 0;
@@ -203,10 +193,9 @@ int tsr_steer_open(struct tsr_steer *steer, const char *iface, struct tsr_err *e
                        iface);
 }
 
-int tsr_steer_set(const struct tsr_steer *steer, const struct tsr_port_options *options,
-                  struct tsr_err *err)
+int tsr_steer_set(const struct tsr_port_options *options, struct tsr_err *err)
 {
-    (void)steer, (void)options;
+    (void)options;
     return tsr_err_set(err, -ENOTSUP, "This program was built without the steering program.");
 }
 

@@ -13,13 +13,14 @@ struct tsr_steer {
 };
 
 /* A program of ours that a dead process left on the interface is taken off first. Errors: -EBUSY
- * another process of ours, or another's program, is there; -ENOTSUP built without clang or libbpf.
+ * another process of ours, or another's program, is there; -EPERM: only root may see whose;
+ * -ENOTSUP built without clang or libbpf.
  */
 int tsr_steer_open(struct tsr_steer *steer, const char *iface, struct tsr_err *err);
 
-/* After the driver has attached the program. Until then it leaves everything to the kernel. */
-int tsr_steer_set(const struct tsr_steer *steer, const struct tsr_port_options *options,
-                  struct tsr_err *err);
+/* After the driver, in this process, has attached the program. Until then it leaves everything to
+ * the kernel. */
+int tsr_steer_set(const struct tsr_port_options *options, struct tsr_err *err);
 
 void tsr_steer_close(struct tsr_steer *steer);
 
