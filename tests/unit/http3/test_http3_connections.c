@@ -320,9 +320,9 @@ static void test_connections_migration(void **state)
     struct client *c = world_connect(w, NULL);
     assert_true(ask(w, c));
     world_run(w, second, NULL);
-    c->path.local.port = 20001;
-    struct sockaddr_in to[2];
-    ngtcp2_path path = client_path(&c->path, to);
+    c->place.path.local.port = 20001;
+    ngtcp2_sockaddr_union to[2];
+    ngtcp2_path path = client_path(&c->place.path, to);
     assert_int_equal(ngtcp2_conn_initiate_immediate_migration(c->quic, &path, w->now_ns), 0);
     assert_true(ask(w, c));
     assert_int_equal(w->last_sent.path.local.port, 20001);
@@ -379,13 +379,13 @@ static void test_connections_close_by_client(void **state)
     ngtcp2_ssize size = ngtcp2_conn_write_connection_close(c->quic, &where.path, &info, bytes,
                                                            sizeof bytes, &error, w->now_ns);
     assert_true(size > 0);
-    world_send(w, true, &c->path, bytes, (size_t)size, 0);
+    world_send(w, true, &c->place.path, bytes, (size_t)size, 0);
     c->gone = true;
     world_run(w, 50 * ms, NULL);
     assert_int_equal(world_counts(w)->conns, 0);
     assert_int_equal(fake.open, 0);
     uint64_t sent = w->sent;
-    world_send(w, true, &c->path, bytes, (size_t)size, 0); /* draining: not a word */
+    world_send(w, true, &c->place.path, bytes, (size_t)size, 0); /* draining: not a word */
     world_run(w, 10 * ms, NULL);
     assert_int_equal(w->sent, sent);
     assert_int_equal(world_counts(w)->drops[TSR_HTTP3_DROP_CLOSED], 1);
@@ -470,7 +470,8 @@ static void test_connections_garbage(void **state)
         for (uint32_t k = 0; k < size; k++) {
             bytes[k] = (uint8_t)world_random(w, 256);
         }
-        const struct tsr_datagram datagram = {{c->path.remote, c->path.local}, bytes, size, 0};
+        const struct tsr_datagram datagram = {
+            {c->place.path.remote, c->place.path.local}, bytes, size, 0};
         w->room = 64;
         w->n_packets = 0;
         tsr_http3_datagram(w->server, &datagram, w->now_ns);

@@ -122,7 +122,7 @@ static void test_requests_many_streams(void **state)
     }
     assert_true(world_run(w, 10 * second, world_answered));
     for (int i = 0; i < 100; i++) {
-        assert_string_equal(c->answers[i].body.bytes, "one of many");
+        assert_string_equal(c->answers[i]->body.bytes, "one of many");
     }
     world_run(w, second, NULL); /* the streams are given back */
     for (int i = 0; i < 50; i++) {
@@ -210,7 +210,7 @@ static void test_requests_slow_reader(void **state)
     /* The others go on. */
     client_ask(c, "GET", "/echo", NULL);
     world_run(w, second, NULL);
-    assert_true(c->answers[1].ended);
+    assert_true(c->answers[1]->ended);
     /* Who does not read for too long loses the answer. */
     world_run(w, 65 * second, NULL);
     assert_true(a->closed);
