@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { NUMBER_OF_NOBODY = UINT32_MAX };
+static const uint32_t number_of_nobody = UINT32_MAX;
 
 static const uint64_t ms_ns = 1000000, second_ns = 1000000000;
 
@@ -203,7 +203,7 @@ static void take(void *ctx, const struct tsr_datagram *datagram)
         read_one(crowd, number, datagram);
         return;
     }
-    for (uint32_t i = 0; number != NUMBER_OF_NOBODY && i < crowd->n; i++) {
+    for (uint32_t i = 0; number != number_of_nobody && i < crowd->n; i++) {
         read_one(crowd, i, datagram);
     }
 }
