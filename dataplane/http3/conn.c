@@ -53,6 +53,18 @@ static int give_token(struct tsr_http3_conn *conn, const ngtcp2_path *path)
                     : ngtcp2_conn_submit_new_token(conn->quic, token, (size_t)size);
 }
 
+/* After the handshake TLS has nothing to say any more (RFC 9001, 4.4 and 6). */
+static int on_crypto(ngtcp2_conn *quic, ngtcp2_encryption_level level, uint64_t offset,
+                     const uint8_t *data, size_t size, void *user)
+{
+    struct tsr_http3_conn *conn = user;
+    if (!conn->tls) {
+        ngtcp2_conn_set_tls_alert(quic, GNUTLS_A_UNEXPECTED_MESSAGE);
+        return NGTCP2_ERR_CRYPTO;
+    }
+    return ngtcp2_crypto_recv_crypto_data_cb(quic, level, offset, data, size, user);
+}
+
 static int on_handshake(ngtcp2_conn *quic, void *user)
 {
     struct tsr_http3_conn *conn = user;
@@ -194,7 +206,7 @@ static int on_stop_reading(ngtcp2_conn *quic, int64_t id, uint64_t code, void *u
 
 static const ngtcp2_callbacks callbacks = {
     .recv_client_initial = ngtcp2_crypto_recv_client_initial_cb,
-    .recv_crypto_data = ngtcp2_crypto_recv_crypto_data_cb,
+    .recv_crypto_data = on_crypto,
     .handshake_completed = on_handshake,
     .encrypt = ngtcp2_crypto_encrypt_cb,
     .decrypt = ngtcp2_crypto_decrypt_cb,
@@ -300,6 +312,14 @@ static bool open_quic(struct tsr_http3_conn *conn, const struct tsr_datagram *da
                                   &conn->quic_mem, conn) == 0;
 }
 
+static void close_tls(struct tsr_http3_conn *conn)
+{
+    if (conn->tls) {
+        tsr_http3_tls_close(conn->tls, conn->credentials);
+        conn->tls = NULL;
+    }
+}
+
 static void free_conn(struct tsr_http3_conn *conn)
 {
     struct tsr_http3 *http3 = conn->http3;
@@ -307,9 +327,7 @@ static void free_conn(struct tsr_http3_conn *conn)
     if (conn->quic) {
         ngtcp2_conn_del(conn->quic);
     }
-    if (conn->tls) {
-        tsr_http3_tls_close(conn->tls, conn->credentials);
-    }
+    close_tls(conn);
     tsr_peers_leave(http3->peers, conn->peer);
     tsr_http3_cids_remove_all(&http3->cids, &conn->owner);
     tsr_http3_timers_set(&http3->timers, &conn->owner.timer, UINT64_MAX);
@@ -535,6 +553,10 @@ void tsr_http3_conn_read(struct tsr_http3_conn *conn, const struct tsr_datagram 
     if (rc != 0) {
         take_error(conn, rc);
         return;
+    }
+    if (conn->established) { /* its keys live on in QUIC; the rest is two thirds of its memory */
+        ngtcp2_conn_set_tls_native_handle(conn->quic, NULL);
+        close_tls(conn);
     }
     tsr_http3_streams_settle(conn);
     tsr_http3_conn_ready(conn);

@@ -12,26 +12,30 @@ struct tsr_http3_block {
     uint8_t bytes[];
 };
 
-enum { SMALLEST = 64 };
+enum { SMALLEST_LOG2 = 6, SMALLEST = 1 << SMALLEST_LOG2, STEPS_LOG2 = 3, ALIGNMENT = 16 };
 
+/* The smallest, then eight for each doubling. (Of the first eight every other one is used, since
+ * sizes are multiples of ALIGNMENT.) */
 static size_t size_of(uint32_t class)
 {
-    size_t power = (size_t)SMALLEST << class / 2;
-    return class % 2 ? power + power / 2 : power;
+    if (class == 0) {
+        return SMALLEST;
+    }
+    size_t power = (size_t)SMALLEST << ((class - 1) >> STEPS_LOG2);
+    size_t steps = ((class - 1) & ((1u << STEPS_LOG2) - 1)) + 1;
+    return power + steps * (power >> STEPS_LOG2);
 }
 
-/* TSR_HTTP3_SIZES: none is so large. */
+/* The smallest that holds `size`; from TSR_HTTP3_SIZES on: none. */
 static uint32_t class_of(size_t size)
 {
     if (size <= SMALLEST) {
         return 0;
     }
-    uint32_t octave = 57 - (uint32_t)__builtin_clzl(size - 1); /* 64 << octave < size, or 1 more */
-    uint32_t class = 2 * octave;
-    while (class < TSR_HTTP3_SIZES && size_of(class) < size) {
-        class ++;
-    }
-    return class;
+    size_t last = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT - 1;
+    uint32_t log2 = 63 - (uint32_t)__builtin_clzl(last);
+    uint32_t step = (uint32_t)((last - ((size_t)1 << log2)) >> (log2 - STEPS_LOG2));
+    return ((log2 - SMALLEST_LOG2) << STEPS_LOG2) + step + 1;
 }
 
 bool tsr_http3_region_init(struct tsr_http3_region *region, size_t size)

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 enum {
-    TSR_HTTP3_SIZES = 26,            /* of blocks: 64, 96, 128, 192 ... */
+    TSR_HTTP3_SIZES = 101,           /* of blocks: 64, 80, 96, 112, 128, 144 ... */
     TSR_HTTP3_BLOCK_MAX = 384 << 10, /* the last of them */
 };
 

@@ -9,7 +9,8 @@
  *   tsr_http3_datagram() for what came, tsr_api_step(), tsr_api_flush(), tsr_http3_step().
  *
  * Memory: what QUIC and HTTP/3 need of it comes out of one region that is reserved at the start and
- * bounded for each connection; GnuTLS takes its own for each connection, during the handshake. */
+ * bounded for each connection; GnuTLS takes its own for each connection, and gives most of it back
+ * after the handshake. */
 #ifndef TSR_HTTP3_HTTP3_H
 #define TSR_HTTP3_HTTP3_H
 
