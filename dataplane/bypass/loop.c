@@ -204,6 +204,7 @@ static int turn(struct loop *loop, struct tsr_err *err)
     tsr_bypass_figures_tokens(loop->o.http3, &loop->figures.token_work[slept]);
     tsr_port_flush(loop->o.port);
     tsr_bypass_figures_tokens(loop->o.http3, &loop->figures.token[slept]);
+    done += tsr_http3_shake_hands(loop->o.http3, loop->now_ns);
     if (done) {
         loop->nap_ns = nap_ns_min;
         return 0;

@@ -144,30 +144,48 @@ static bool check_token(struct tsr_http3 *http3, const struct tsr_datagram *data
     return true;
 }
 
-void tsr_http3_accept(struct tsr_http3 *http3, const struct tsr_datagram *datagram,
-                      const ngtcp2_version_cid *id)
+/* false: it is none that may come first. */
+static bool read_header(struct tsr_http3 *http3, const struct tsr_datagram *datagram,
+                        ngtcp2_pkt_hd *header)
 {
+    if (ngtcp2_accept(header, datagram->bytes, datagram->size) == 0 &&
+        header->type == NGTCP2_PKT_INITIAL) {
+        return true;
+    }
+    tsr_http3_drop(http3, datagram->size < TSR_HTTP3_INITIAL_MIN ? TSR_HTTP3_DROP_SHORT
+                                                                 : TSR_HTTP3_DROP_UNKNOWN);
+    return false;
+}
+
+void tsr_http3_stranger(struct tsr_http3 *http3, const struct tsr_datagram *datagram,
+                        const ngtcp2_version_cid *id)
+{
+    ngtcp2_pkt_hd header;
     if (!(datagram->bytes[0] & 0x80)) {
         reset(http3, datagram, id);
-        return;
+    } else if (read_header(http3, datagram, &header) &&
+               !tsr_http3_waiting_put(&http3->strangers, datagram)) {
+        tsr_http3_drop(http3, TSR_HTTP3_DROP_BUSY);
     }
-    struct tsr_http3_hello hello = {.retried = false};
-    if (ngtcp2_accept(&hello.header, datagram->bytes, datagram->size) != 0) {
-        tsr_http3_drop(http3, datagram->size < TSR_HTTP3_INITIAL_MIN ? TSR_HTTP3_DROP_SHORT
-                                                                     : TSR_HTTP3_DROP_UNKNOWN);
-        return;
-    }
-    if (hello.header.type != NGTCP2_PKT_INITIAL) {
-        tsr_http3_drop(http3, TSR_HTTP3_DROP_UNKNOWN);
-        return;
-    }
+}
+
+/* Under load a client must show that its address is its own. */
+static bool wants_retry(const struct tsr_http3 *http3)
+{
+    return http3->counts.handshakes >= http3->options.retry_from ||
+           http3->strangers.n >= TSR_HTTP3_WAITING_MAX / 2;
+}
+
+void tsr_http3_accept(struct tsr_http3 *http3, const struct tsr_datagram *datagram)
+{
     const struct tsr_http3_options *o = &http3->options;
-    if (!check_token(http3, datagram, &hello)) {
+    struct tsr_http3_hello hello = {.retried = false};
+    if (!read_header(http3, datagram, &hello.header) || !check_token(http3, datagram, &hello)) {
         return;
     }
     if (http3->draining || TAILQ_EMPTY(&http3->unused)) {
         refuse(http3, datagram, &hello.header, NGTCP2_CONNECTION_REFUSED);
-    } else if (http3->counts.handshakes >= o->retry_from && !hello.retried && !hello.validated) {
+    } else if (wants_retry(http3) && !hello.retried && !hello.validated) {
         retry(http3, datagram, &hello.header);
     } else if (http3->counts.handshakes >= o->handshakes_max) {
         tsr_http3_drop(http3, TSR_HTTP3_DROP_HANDSHAKES);

@@ -69,6 +69,7 @@ static int on_handshake(ngtcp2_conn *quic, void *user)
 {
     struct tsr_http3_conn *conn = user;
     conn->established = true;
+    conn->http3->shaken = true;
     conn->http3->counts.handshakes--;
     conn->http3->counts.established++;
     return give_token(conn, ngtcp2_conn_get_path(quic)) ? NGTCP2_ERR_CALLBACK_FAILURE : 0;
@@ -76,8 +77,10 @@ static int on_handshake(ngtcp2_conn *quic, void *user)
 
 static int on_send_key(ngtcp2_conn *quic, ngtcp2_encryption_level level, void *user)
 {
+    struct tsr_http3_conn *conn = user;
     (void)quic;
-    return level == NGTCP2_ENCRYPTION_LEVEL_1RTT ? tsr_http3_streams_open(user) : 0;
+    conn->http3->shaken = true;
+    return level == NGTCP2_ENCRYPTION_LEVEL_1RTT ? tsr_http3_streams_open(conn) : 0;
 }
 
 /* A new address of a client that has moved: the next connection may come from there. */
@@ -332,7 +335,7 @@ static void free_conn(struct tsr_http3_conn *conn)
     tsr_http3_cids_remove_all(&http3->cids, &conn->owner);
     tsr_http3_timers_set(&http3->timers, &conn->owner.timer, UINT64_MAX);
     if (conn->is_ready) {
-        TAILQ_REMOVE(&http3->ready, conn, ready_at);
+        TAILQ_REMOVE(conn->ready_in, conn, ready_at);
     }
     http3->counts.conns--;
     http3->counts.handshakes -= !conn->established;
@@ -371,6 +374,7 @@ void tsr_http3_conn_open(struct tsr_http3 *http3, const struct tsr_datagram *dat
     http3->counts.conns++;
     http3->counts.handshakes++;
     http3->counts.accepted++;
+    http3->shaken = true;
     conn->tls = tsr_http3_tls_open(http3->tls, &conn->ref, &conn->credentials);
     if (!conn->tls || !open_quic(conn, datagram, hello)) {
         tsr_http3_drop(http3, TSR_HTTP3_DROP_MEMORY);
@@ -537,9 +541,11 @@ void tsr_http3_conn_drain(struct tsr_http3_conn *conn)
 
 void tsr_http3_conn_ready(struct tsr_http3_conn *conn)
 {
+    struct tsr_http3 *http3 = conn->http3;
     if (!conn->is_ready) {
         conn->is_ready = true;
-        TAILQ_INSERT_TAIL(&conn->http3->ready, conn, ready_at);
+        conn->ready_in = conn->established ? &http3->ready : &http3->ready_shaking;
+        TAILQ_INSERT_TAIL(conn->ready_in, conn, ready_at);
     }
 }
 
@@ -652,6 +658,14 @@ static void send_one(struct tsr_http3_conn *conn, const struct tsr_path *asked,
     send_copy(http3, &path, copy, size);
 }
 
+/* What may be sent at once: less of it while others wait. */
+static size_t bytes_of_turn(const struct tsr_http3_conn *conn)
+{
+    size_t quantum = ngtcp2_conn_get_send_quantum(conn->quic);
+    bool alone = TAILQ_EMPTY(&conn->http3->ready);
+    return alone || quantum < TSR_HTTP3_TURN_CONN_BYTES ? quantum : TSR_HTTP3_TURN_CONN_BYTES;
+}
+
 bool tsr_http3_conn_write(struct tsr_http3_conn *conn)
 {
     struct tsr_http3 *http3 = conn->http3;
@@ -661,9 +675,9 @@ bool tsr_http3_conn_write(struct tsr_http3_conn *conn)
         return true;
     }
     tsr_http3_streams_settle(conn);
-    size_t quantum = ngtcp2_conn_get_send_quantum(conn->quic);
+    size_t most = bytes_of_turn(conn), sent = 0;
     bool room = true;
-    for (size_t sent = 0; sent < quantum;) {
+    while (sent < most) {
         struct tsr_path asked = tsr_http3_path_back(ngtcp2_conn_get_path(conn->quic));
         size_t capacity;
         uint8_t *bytes = tsr_http3_room(http3, &asked, &capacity);
@@ -687,5 +701,5 @@ bool tsr_http3_conn_write(struct tsr_http3_conn *conn)
     }
     ngtcp2_conn_update_pkt_tx_time(conn->quic, http3->now_ns);
     set_timer(conn);
-    return room;
+    return room && sent < most;
 }

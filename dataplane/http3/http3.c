@@ -10,10 +10,15 @@
 #include <tsr/api/peers.h>
 
 const char *const tsr_http3_drop_names[TSR_HTTP3_DROPS] = {
-    [TSR_HTTP3_DROP_MALFORMED] = "malformed",   [TSR_HTTP3_DROP_SHORT] = "short",
-    [TSR_HTTP3_DROP_UNKNOWN] = "unknown",       [TSR_HTTP3_DROP_CLOSED] = "closed",
-    [TSR_HTTP3_DROP_HANDSHAKES] = "handshakes", [TSR_HTTP3_DROP_ADDRESS] = "address",
-    [TSR_HTTP3_DROP_MEMORY] = "memory",         [TSR_HTTP3_DROP_LIMITED] = "limited",
+    [TSR_HTTP3_DROP_MALFORMED] = "malformed",
+    [TSR_HTTP3_DROP_SHORT] = "short",
+    [TSR_HTTP3_DROP_UNKNOWN] = "unknown",
+    [TSR_HTTP3_DROP_CLOSED] = "closed",
+    [TSR_HTTP3_DROP_HANDSHAKES] = "handshakes",
+    [TSR_HTTP3_DROP_ADDRESS] = "address",
+    [TSR_HTTP3_DROP_MEMORY] = "memory",
+    [TSR_HTTP3_DROP_LIMITED] = "limited",
+    [TSR_HTTP3_DROP_BUSY] = "busy",
 };
 
 void tsr_http3_options_init(struct tsr_http3_options *options)
@@ -73,7 +78,8 @@ static int make_tables(struct tsr_http3 *http3, struct tsr_err *err)
     http3->conns = calloc(n, sizeof *http3->conns);
     http3->closed = calloc(n, sizeof *http3->closed);
     if (!http3->conns || !http3->closed || !tsr_http3_timers_init(&http3->timers, 2 * n) ||
-        !tsr_http3_region_init(&http3->region, http3->options.bytes_max)) {
+        !tsr_http3_region_init(&http3->region, http3->options.bytes_max) ||
+        !tsr_http3_waiting_init(&http3->known) || !tsr_http3_waiting_init(&http3->strangers)) {
         return tsr_err_set(err, -ENOMEM, "http3: no memory for %u connections and %zu bytes", n,
                            http3->options.bytes_max);
     }
@@ -99,6 +105,7 @@ int tsr_http3_create(struct tsr_http3 **out, struct tsr_api *api,
     TAILQ_INIT(&http3->open);
     TAILQ_INIT(&http3->unused);
     TAILQ_INIT(&http3->ready);
+    TAILQ_INIT(&http3->ready_shaking);
     TAILQ_INIT(&http3->moving);
     rc = make_secrets(http3, err);
     rc = rc ? rc : make_tables(http3, err);
@@ -127,6 +134,8 @@ void tsr_http3_destroy(struct tsr_http3 *http3)
     tsr_http3_cids_fini(&http3->cids);
     tsr_http3_timers_fini(&http3->timers);
     tsr_http3_region_fini(&http3->region);
+    tsr_http3_waiting_fini(&http3->known);
+    tsr_http3_waiting_fini(&http3->strangers);
     free(http3->conns);
     free(http3->closed);
     free(http3);
@@ -229,12 +238,48 @@ void tsr_http3_datagram(struct tsr_http3 *http3, const struct tsr_datagram *data
     }
     struct tsr_http3_owner *owner = tsr_http3_cids_find(&http3->cids, id.dcid, id.dcidlen);
     if (!owner) {
-        tsr_http3_accept(http3, datagram, &id);
+        tsr_http3_stranger(http3, datagram, &id);
+    } else if (owner->is_closed) {
+        tsr_http3_closed_read(http3, closed_of(owner));
+    } else if (conn_of(owner)->established) {
+        tsr_http3_conn_read(conn_of(owner), datagram);
+    } else if (!tsr_http3_waiting_put(&http3->known, datagram)) {
+        tsr_http3_drop(http3, TSR_HTTP3_DROP_BUSY);
+    }
+}
+
+/* Whose it is may have changed while it waited. */
+static void read_waiting(struct tsr_http3 *http3, const struct tsr_datagram *datagram)
+{
+    ngtcp2_version_cid id;
+    ngtcp2_pkt_decode_version_cid(&id, datagram->bytes, datagram->size, TSR_HTTP3_CID_BYTES);
+    struct tsr_http3_owner *owner = tsr_http3_cids_find(&http3->cids, id.dcid, id.dcidlen);
+    if (!owner) {
+        tsr_http3_accept(http3, datagram);
     } else if (owner->is_closed) {
         tsr_http3_closed_read(http3, closed_of(owner));
     } else {
         tsr_http3_conn_read(conn_of(owner), datagram);
     }
+}
+
+uint32_t tsr_http3_shake_hands(struct tsr_http3 *http3, uint64_t now_ns)
+{
+    struct tsr_datagram datagram;
+    uint32_t known = 0, strangers = 0;
+    http3->now_ns = now_ns;
+    http3->shaken = false;
+    while (known < TSR_HTTP3_TURN_KNOWN && !http3->shaken &&
+           tsr_http3_waiting_take(&http3->known, &datagram)) {
+        read_waiting(http3, &datagram);
+        known++;
+    }
+    while (strangers < TSR_HTTP3_TURN_STRANGERS && !http3->shaken &&
+           tsr_http3_waiting_take(&http3->strangers, &datagram)) {
+        read_waiting(http3, &datagram);
+        strangers++;
+    }
+    return known + strangers;
 }
 
 static void write_date(struct tsr_http3 *http3)
@@ -253,7 +298,10 @@ static void write_date(struct tsr_http3 *http3)
 static void expire(struct tsr_http3 *http3)
 {
     struct tsr_http3_timer *first;
-    while ((first = tsr_http3_timers_first(&http3->timers)) && first->due_ns <= http3->now_ns) {
+    for (int n = 0;
+         n < TSR_HTTP3_TURN_EXPIRIES && (first = tsr_http3_timers_first(&http3->timers)) &&
+         first->due_ns <= http3->now_ns;
+         n++) {
         struct tsr_http3_owner *owner =
             (struct tsr_http3_owner *)((uint8_t *)first - offsetof(struct tsr_http3_owner, timer));
         if (owner->is_closed) {
@@ -268,14 +316,16 @@ static void expire(struct tsr_http3 *http3)
 }
 
 /* Who is ready now has one turn; who becomes ready meanwhile, the next. */
-static void write_ready(struct tsr_http3 *http3)
+static void write_ready(struct tsr_http3 *http3, struct tsr_http3_conns *ready, uint32_t conns_max)
 {
-    struct tsr_http3_conn *last = TAILQ_LAST(&http3->ready, tsr_http3_conns);
+    const uint64_t datagrams_max = http3->counts.datagrams_out + TSR_HTTP3_TURN_DATAGRAMS;
+    struct tsr_http3_conn *last = TAILQ_LAST(ready, tsr_http3_conns);
     struct tsr_http3_conn *conn;
-    http3->no_room = false;
-    while (!http3->no_room && (conn = TAILQ_FIRST(&http3->ready))) {
+    for (uint32_t n = 0; n < conns_max && !http3->no_room &&
+                         http3->counts.datagrams_out < datagrams_max && (conn = TAILQ_FIRST(ready));
+         n++) {
         bool is_last = conn == last;
-        TAILQ_REMOVE(&http3->ready, conn, ready_at);
+        TAILQ_REMOVE(ready, conn, ready_at);
         conn->is_ready = false;
         if (!tsr_http3_conn_write(conn)) {
             tsr_http3_conn_ready(conn);
@@ -295,8 +345,10 @@ uint32_t tsr_http3_step(struct tsr_http3 *http3, uint64_t now_ns, uint64_t unix_
         http3->unix_s = unix_s;
         write_date(http3);
     }
+    http3->no_room = false;
     expire(http3);
-    write_ready(http3);
+    write_ready(http3, &http3->ready, UINT32_MAX);
+    write_ready(http3, &http3->ready_shaking, TSR_HTTP3_TURN_SHAKING);
     http3->counts.bytes = http3->region.used;
     return (uint32_t)(http3->counts.datagrams_out - before);
 }
@@ -314,7 +366,10 @@ uint64_t tsr_http3_wake_ns(const struct tsr_http3 *http3)
     uint64_t wake_ns = UINT64_MAX;
     const struct tsr_http3_timer *first = tsr_http3_timers_first(&http3->timers);
     const struct tsr_http3_stream *slowest = TAILQ_FIRST(&http3->moving);
-    if (!TAILQ_EMPTY(&http3->ready)) {
+    if (http3->known.n || http3->strangers.n) {
+        return 0;
+    }
+    if (!TAILQ_EMPTY(&http3->ready) || !TAILQ_EMPTY(&http3->ready_shaking)) {
         return http3->no_room ? http3->now_ns + no_room_ns : 0;
     }
     if (slowest) {

@@ -7,6 +7,7 @@
 #include "queue_priv.h"
 #include "timer_priv.h"
 #include "tls_priv.h"
+#include "waiting_priv.h"
 
 #include <nghttp3/nghttp3.h>
 #include <ngtcp2/ngtcp2.h>
@@ -25,6 +26,14 @@ enum {
     TSR_HTTP3_STREAM_WINDOW = 256 << 10,
     TSR_HTTP3_CONN_WINDOW = 512 << 10,
     TSR_HTTP3_UNI_STREAMS = 8, /* control, two of QPACK, and some that mean nothing (greasing) */
+
+    /* Of a turn, so that it is short whatever there is to do. The rest is done in the next ones. */
+    TSR_HTTP3_TURN_EXPIRIES = 32,
+    TSR_HTTP3_TURN_DATAGRAMS = 64,     /* to established connections; more where one has begun */
+    TSR_HTTP3_TURN_CONN_BYTES = 16384, /* of these to one of them, while others wait */
+    TSR_HTTP3_TURN_SHAKING = 8,        /* connections that are not established, written to */
+    TSR_HTTP3_TURN_KNOWN = 32,         /* datagrams of these, read */
+    TSR_HTTP3_TURN_STRANGERS = 4,      /* and of no connection yet */
 };
 
 static const uint64_t tsr_http3_second = 1000000000u;
@@ -72,11 +81,14 @@ struct tsr_http3_budget {
     uint32_t n;
 };
 
+TAILQ_HEAD(tsr_http3_conns, tsr_http3_conn);
+
 struct tsr_http3_conn {
     struct tsr_http3_owner owner;
     struct tsr_http3 *http3;
     TAILQ_ENTRY(tsr_http3_conn) at;       /* of those that are open, or free */
     TAILQ_ENTRY(tsr_http3_conn) ready_at; /* while is_ready */
+    struct tsr_http3_conns *ready_in;     /* of which of http3's lists */
     ngtcp2_crypto_conn_ref ref;
     ngtcp2_conn *quic;
     nghttp3_conn *http; /* NULL: before there are keys for it */
@@ -108,8 +120,6 @@ struct tsr_http3_closed {
     uint8_t packet[TSR_HTTP3_CLOSE_BYTES];
 };
 
-TAILQ_HEAD(tsr_http3_conns, tsr_http3_conn);
-
 struct tsr_http3 {
     struct tsr_api *api;
     struct tsr_http3_options options;
@@ -125,7 +135,10 @@ struct tsr_http3 {
     struct tsr_http3_cids cids;
     struct tsr_http3_timers timers;
     struct tsr_http3_conn *conns; /* [conns_max] */
-    struct tsr_http3_conns open, unused, ready;
+    struct tsr_http3_conns open, unused;
+    struct tsr_http3_conns ready, ready_shaking; /* established or not when they became ready */
+    struct tsr_http3_waiting known, strangers;   /* datagrams of handshakes */
+    bool shaken;                     /* something of a handshake was done that costs much */
     struct tsr_http3_closed *closed; /* [conns_max] */
     struct tsr_http3_closed *closed_free;
     struct tsr_http3_streams moving; /* given time until they move, oldest first */
@@ -159,9 +172,12 @@ void tsr_http3_random(void *bytes, size_t size);
 
 /* ---- accept.c ---- */
 
-/* A datagram that belongs to no connection. */
-void tsr_http3_accept(struct tsr_http3 *http3, const struct tsr_datagram *datagram,
-                      const ngtcp2_version_cid *id);
+/* A datagram that belongs to no connection: is dropped, answered, or waits. */
+void tsr_http3_stranger(struct tsr_http3 *http3, const struct tsr_datagram *datagram,
+                        const ngtcp2_version_cid *id);
+
+/* One that has waited: the first of a connection, unless something is against it. */
+void tsr_http3_accept(struct tsr_http3 *http3, const struct tsr_datagram *datagram);
 void tsr_http3_negotiate(struct tsr_http3 *http3, const struct tsr_datagram *datagram,
                          const ngtcp2_version_cid *id);
 
@@ -179,7 +195,7 @@ void tsr_http3_conn_open(struct tsr_http3 *http3, const struct tsr_datagram *dat
                          const struct tsr_http3_hello *hello);
 void tsr_http3_conn_read(struct tsr_http3_conn *conn, const struct tsr_datagram *datagram);
 
-/* Sends what it has; false: there was no room for it. */
+/* Sends what it has; false: it may have more. */
 bool tsr_http3_conn_write(struct tsr_http3_conn *conn);
 void tsr_http3_conn_expire(struct tsr_http3_conn *conn);
 

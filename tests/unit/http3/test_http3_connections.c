@@ -355,6 +355,7 @@ static void test_connections_no_room(void **state)
         }
         client_write(c);
         tsr_http3_step(w->server, w->now_ns, UNIX_S);
+        tsr_http3_shake_hands(w->server, w->now_ns);
     }
     assert_true(world_counts(w)->no_room > 0);
     assert_false(a->ended);

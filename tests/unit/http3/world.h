@@ -244,6 +244,7 @@ static inline void world_turn(struct world *w)
         }
     }
     tsr_http3_step(w->server, w->now_ns, UNIX_S);
+    tsr_http3_shake_hands(w->server, w->now_ns);
     for (uint32_t i = 0; i < w->n_clients; i++) {
         struct client *c = w->clients[i];
         if (client_expiry_ns(c) <= w->now_ns) {
@@ -261,7 +262,7 @@ static inline bool world_run(struct world *w, uint64_t for_ns, bool (*done)(stru
     while (!done || !done(w)) {
         uint64_t next = world_next(w);
         if (next > end_ns) {
-            w->now_ns = end_ns;
+            w->now_ns = end_ns > w->now_ns ? end_ns : w->now_ns;
             world_turn(w);
             return false;
         }

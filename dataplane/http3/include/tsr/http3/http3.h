@@ -6,7 +6,8 @@
  * that owns the tsr_api.
  *
  * A turn of a loop:
- *   tsr_http3_datagram() for what came, tsr_api_step(), tsr_api_flush(), tsr_http3_step().
+ *   tsr_http3_datagram() for what came, tsr_api_step(), tsr_api_flush(), tsr_http3_step(), the
+ *   port's flush, tsr_http3_shake_hands().
  *
  * Memory: what QUIC and HTTP/3 need of it comes out of one region that is reserved at the start and
  * bounded for each connection; GnuTLS takes its own for each connection, and gives most of it back
@@ -87,6 +88,11 @@ uint32_t tsr_http3_step(struct tsr_http3 *http3, uint64_t now_ns, uint64_t unix_
  * newest of them was published (CLOCK_MONOTONIC). Returns how many; valid until the next step. */
 uint32_t tsr_http3_tokens(const struct tsr_http3 *http3, const uint64_t **published_ns);
 
+/* Handshakes: reads what waits of them, until one costly thing has been done (keys, a signature).
+ * So nothing that is sent waits for more than one. Returns the number of datagrams read; what is to
+ * be answered is sent by the next step. */
+uint32_t tsr_http3_shake_hands(struct tsr_http3 *http3, uint64_t now_ns);
+
 /* When it wants tsr_http3_step() to be called at the latest; 0: at once. UINT64_MAX: no matter. */
 uint64_t tsr_http3_wake_ns(const struct tsr_http3 *http3);
 
@@ -106,6 +112,7 @@ enum tsr_http3_drop {
     TSR_HTTP3_DROP_ADDRESS,    /* per_address */
     TSR_HTTP3_DROP_MEMORY,     /* the region is nearly full */
     TSR_HTTP3_DROP_LIMITED,    /* stateless_max */
+    TSR_HTTP3_DROP_BUSY,       /* of a handshake, and too many of these wait */
     TSR_HTTP3_DROPS,
 };
 
