@@ -1,5 +1,7 @@
 #include <tsr/daemon/harden.h>
 
+#include "threads_priv.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -61,12 +63,15 @@ int tsr_harden_find_user(struct tsr_harden_user *user, const char *name, struct 
     return 0;
 }
 
-static int drop_capabilities(void)
+static int drop_rights(void *unused)
 {
+    (void)unused;
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct none[2] = {{0}};
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    return syscall(SYS_capset, &header, none) < 0 ? -errno : 0;
+    return syscall(SYS_capset, &header, none) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0
+               ? -errno
+               : 0;
 }
 
 int tsr_harden_identity(const struct tsr_harden_user *user, struct tsr_err *err)
@@ -83,16 +88,16 @@ int tsr_harden_identity(const struct tsr_harden_user *user, struct tsr_err *err)
                                user->name);
         }
     }
-    int rc = drop_capabilities();
+    struct tsr_err why = {0};
+    int rc = tsr_threads_each(drop_rights, NULL, &why);
     if (rc < 0) {
-        return tsr_err_set(err, rc, "cannot drop capabilities: %s", strerror(-rc));
+        return tsr_err_set(err, rc, "cannot give up capabilities and new privileges: %s",
+                           why.text[0] ? why.text : strerror(-rc));
     }
     struct rlimit none = {0, 0};
-    if (setrlimit(RLIMIT_CORE, &none) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ||
-        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
+    if (setrlimit(RLIMIT_CORE, &none) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0) {
         rc = -errno;
-        return tsr_err_set(err, rc, "cannot give up core dumps and new privileges: %s",
-                           strerror(-rc));
+        return tsr_err_set(err, rc, "cannot give up core dumps: %s", strerror(-rc));
     }
     return 0;
 }
@@ -135,6 +140,14 @@ static int allow_below(int ruleset, const char *path, uint64_t access)
                  : 0;
     close(fd);
     return rc;
+}
+
+static int restrict_thread(void *ruleset)
+{
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+                   syscall(SYS_landlock_restrict_self, *(int *)ruleset, 0) < 0
+               ? -errno
+               : 0;
 }
 
 int tsr_harden_files(const struct tsr_harden_files *files, char *notes, size_t notes_size,
@@ -183,13 +196,12 @@ int tsr_harden_files(const struct tsr_harden_files *files, char *notes, size_t n
     if (files->socket_dir) {
         allow_below(ruleset, files->socket_dir, LANDLOCK_ACCESS_FS_REMOVE_FILE);
     }
-    int rc = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-                     syscall(SYS_landlock_restrict_self, ruleset, 0) < 0
-                 ? -errno
-                 : 0;
+    struct tsr_err why = {0};
+    int rc = tsr_threads_each(restrict_thread, &ruleset, &why);
     close(ruleset);
     if (rc < 0) {
-        return tsr_err_set(err, rc, "Landlock: cannot restrict the process: %s", strerror(-rc));
+        return tsr_err_set(err, rc, "Landlock: cannot restrict the process: %s",
+                           why.text[0] ? why.text : strerror(-rc));
     }
     return 0;
 }

@@ -64,7 +64,8 @@ static void give_up(bool files, bool calls)
     }
 }
 
-static bool tried; /* what the last child was to try */
+static bool tried;           /* what the last child was to try */
+static void (*before)(void); /* done by children before they give up anything; NULL: nothing */
 
 /* Runs act in a child; what it returns is its exit status. */
 static int in_child(bool files, bool calls, int (*act)(void))
@@ -73,6 +74,9 @@ static int in_child(bool files, bool calls, int (*act)(void))
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
+        if (before) {
+            before();
+        }
         give_up(files, calls);
         _exit(act());
     }
@@ -103,11 +107,14 @@ static int act_become_root(void)
 static int act_is_plain(void)
 {
     char line[128];
-    FILE *file = fopen("/proc/self/status", "r");
+    FILE *file = fopen("/proc/thread-self/status", "r");
     bool caps = false, privs = false;
     while (file && fgets(line, sizeof line, file)) {
         caps |= strncmp(line, "CapEff:\t0000000000000000", 24) == 0;
         privs |= strncmp(line, "NoNewPrivs:\t1", 13) == 0;
+    }
+    if (file) {
+        fclose(file);
     }
     return caps && privs && prctl(PR_GET_DUMPABLE) == 0 ? REFUSED : ALLOWED;
 }
@@ -296,36 +303,56 @@ static void test_harden_calls_refuse_the_rest(void **state)
     }
 }
 
-static atomic_int said;
+/* ---- Threads ---- */
 
-static void *tries(void *ctx)
+/* A thread that a library has started before anything is given up; it acts when it is told. */
+static atomic_int told;
+static pthread_t other;
+static int (*other_act)(void);
+
+static void *acts(void *unused)
+{
+    static int result;
+    (void)unused;
+    while (!told) {
+        usleep(100);
+    }
+    result = other_act();
+    return &result;
+}
+
+static int act_pipe(void)
 {
     int fds[2];
-    while (!said) {
-        sched_yield();
-    }
-    *(int *)ctx = pipe(fds) < 0 && errno == EPERM ? REFUSED : ALLOWED;
-    return NULL;
+    return refused(pipe(fds), EPERM);
 }
 
-static int act_other_thread(void)
+static void start_other(void)
 {
-    pthread_t thread;
-    char notes[256];
-    int rc = OTHERWISE;
-    if (pthread_create(&thread, NULL, tries, &rc) != 0 ||
-        tsr_harden_calls(door_calls, notes, sizeof notes, NULL) < 0) {
-        return OTHERWISE;
+    if (pthread_create(&other, NULL, acts, NULL) != 0) {
+        _exit(OTHERWISE);
     }
-    said = 1;
-    pthread_join(thread, NULL);
-    return notes[0] ? NO_SANDBOX : rc;
 }
 
-static void test_harden_calls_bind_threads_that_exist(void **state)
+static int act_other(void)
+{
+    void *result = NULL;
+    told = 1;
+    pthread_join(other, &result);
+    return result ? *(int *)result : OTHERWISE;
+}
+
+static void test_harden_binds_threads_that_exist(void **state)
 {
     (void)state;
-    assert_int_equal(in_child(false, false, act_other_thread), REFUSED);
+    before = start_other;
+    other_act = act_is_plain;
+    assert_int_equal(in_child(false, false, act_other), REFUSED);
+    other_act = act_read_secret;
+    assert_int_equal(in_child(true, false, act_other), REFUSED);
+    other_act = act_pipe;
+    assert_int_equal(in_child(false, true, act_other), REFUSED);
+    before = NULL;
 }
 
 static struct tsr_door *door;
@@ -401,7 +428,7 @@ int main(void)
         cmocka_unit_test(test_harden_finds_users),
         cmocka_unit_test(test_harden_files_leave_only_the_model),
         cmocka_unit_test(test_harden_calls_refuse_the_rest),
-        cmocka_unit_test(test_harden_calls_bind_threads_that_exist),
+        cmocka_unit_test(test_harden_binds_threads_that_exist),
         cmocka_unit_test(test_harden_lets_the_door_clean_up),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -2,14 +2,14 @@
  *
  *     tsr_harden_identity()  as root only: groups, uid; then capabilities, core dumps, being
  *                            looked at, new privileges
- *     tsr_harden_files()     Landlock: reads what it names, removes its socket; nothing else.
- *                            Threads that exist already are not covered: call it before any is made
+ *     tsr_harden_files()     Landlock: reads what it names, removes its socket; nothing else
  *     tsr_harden_calls()     seccomp: a list of system calls, for all threads, for good; no
  *                            memory can be made executable, no process or thread made
  *
- * The first two stand before the first byte from a client is read. Each returns 0, or a negative
- * errno with a sentence. Where a kernel lacks one of the last two, or a build has
- * sanitizers, `notes` says so, in words for the log.
+ * All hold for every thread of the process, those too that a library has started: SIGRTMIN is used
+ * for that, and must not be blocked. The first two stand before the first byte from a client is
+ * read. Each returns 0, or a negative errno with a sentence. Where a kernel lacks one of the last
+ * two, or a build has sanitizers, `notes` says so, in words for the log.
  */
 #ifndef TSR_DAEMON_HARDEN_H
 #define TSR_DAEMON_HARDEN_H
