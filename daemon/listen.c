@@ -2,9 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static int option_of(int fd, int name)
@@ -57,4 +60,23 @@ int tsr_listen_fds(struct tsr_err *err)
     unsetenv("LISTEN_FDS");
     unsetenv("LISTEN_FDNAMES");
     return n;
+}
+
+void tsr_listen_clear(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct stat file;
+    if (strlen(path) >= sizeof address.sun_path || lstat(path, &file) < 0 ||
+        !S_ISSOCK(file.st_mode)) {
+        return;
+    }
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) < 0 &&
+        errno == ECONNREFUSED) {
+        unlink(path);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
 }

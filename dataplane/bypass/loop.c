@@ -172,10 +172,10 @@ static int wait_for_events(struct loop *loop, struct tsr_err *err)
     uint64_t ns = tsr_api_arm(loop->o.api) ? nap_ns(loop, sleep_ns(loop)) : 0;
     loop->slept = ns > 0;
     const struct timespec timeout = {(time_t)(ns / second_ns), (long)(ns % second_ns)};
-    int rc = ppoll(fds, n, &timeout, NULL);
+    int rc = ppoll(fds, n, &timeout, NULL) < 0 && errno != EINTR ? -errno : 0;
     tsr_api_disarm(loop->o.api);
     loop->check_ns = fds[0].revents ? 0 : loop->check_ns;
-    return rc < 0 && errno != EINTR ? tsr_err_set(err, -errno, "ppoll: %s", strerror(errno)) : 0;
+    return rc < 0 ? tsr_err_set(err, rc, "ppoll: %s", strerror(-rc)) : 0;
 }
 
 /* Shows the engines what was asked of them. The bell of one that sleeps is a wake-up, and is timed

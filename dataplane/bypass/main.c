@@ -1,13 +1,16 @@
 /* tessera-bypass: HTTP/3 to the engines. Here stands the order of start and end; what is done
  * stands in the files that are called. */
+#include <errno.h>
 #include <libgen.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <tsr/bypass/loop.h>
 #include <tsr/bypass/options.h>
 #include <tsr/daemon/harden.h>
+#include <tsr/daemon/listen.h>
 #include <tsr/daemon/notify.h>
 #include <tsr/daemon/start.h>
 #include <tsr/shm/log.h>
@@ -37,7 +40,7 @@ static int give_up_files(const struct bypass *b, struct tsr_err *err)
     const char *const paths[] = {o->http3.certificate, o->http3.key, o->http3.client_ca,
                                  o->api.keys_path};
     enum { PATHS = sizeof paths / sizeof *paths };
-    char copies[PATHS][512];
+    char copies[PATHS + 1][512], link[TSR_PORT_LINK_BYTES];
     char notes[256] = "";
     struct tsr_harden_files files = {.read = {"/proc/self", "/sys/devices/system"}};
     size_t n = 2;
@@ -45,6 +48,9 @@ static int give_up_files(const struct bypass *b, struct tsr_err *err)
         if (paths[i]) {
             files.read[n++] = folder_of(paths[i], copies[i]);
         }
+    }
+    if (o->port.device && tsr_port_link(o->port.device, link)) {
+        files.socket_dir = folder_of(link, copies[PATHS]);
     }
     int rc = tsr_harden_files(&files, notes, sizeof notes, err);
     if (rc == 0 && notes[0]) {
@@ -64,8 +70,9 @@ static const char *const socket_calls[] = {"recvmmsg", "sendmmsg", NULL};
  * and net_vhost accept and map what a peer shares, EAL's interrupt thread waits anew for what they
  * add. */
 static const char *const device_calls[] = {
-    "readv",     "accept",    "epoll_create",  "eventfd2",      "timerfd_settime", "memfd_create",
-    "ftruncate", "fallocate", "get_mempolicy", "set_mempolicy", "mbind",           NULL,
+    "readv",         "accept",    "epoll_create", "eventfd2", "timerfd_settime",
+    "memfd_create",  "ftruncate", "fallocate",    "unlink",   "get_mempolicy",
+    "set_mempolicy", "mbind",     NULL,
 };
 
 static void append(const char **calls, size_t *n, const char *const *more)
@@ -90,6 +97,26 @@ static int give_up_calls(const struct bypass *b, struct tsr_err *err)
     return rc;
 }
 
+/* The file of a link is for the group that its folder has: who may write to it may ask. */
+static int open_port(struct bypass *b, struct tsr_err *err)
+{
+    const struct tsr_port_options *options = &b->options.port;
+    char link[TSR_PORT_LINK_BYTES], copy[512];
+    struct stat folder;
+    bool has_link = options->device && tsr_port_link(options->device, link);
+    if (has_link) {
+        tsr_listen_clear(link);
+    }
+    int rc = tsr_port_create(&b->port, options, err);
+    if (rc == 0 && has_link &&
+        (stat(folder_of(link, copy), &folder) < 0 || chown(link, b->user.uid, folder.st_gid) < 0 ||
+         chmod(link, 0660) < 0)) {
+        rc = tsr_err_set(err, -errno, "%s cannot be given to the group of its folder: %s", link,
+                         strerror(errno));
+    }
+    return rc;
+}
+
 /* What may need rights. */
 static int open_outside(struct bypass *b, struct tsr_err *err)
 {
@@ -98,7 +125,7 @@ static int open_outside(struct bypass *b, struct tsr_err *err)
     }
     b->signals = tsr_start_signals(err);
     int rc = b->signals < 0 ? b->signals : tsr_notify_open(&b->notify, err);
-    return rc ? rc : tsr_port_create(&b->port, &b->options.port, err);
+    return rc ? rc : open_port(b, err);
 }
 
 static int give_up_rights(struct bypass *b, struct tsr_err *err)

@@ -70,25 +70,6 @@ struct plan {
 
 /* --- planning --- */
 
-static bool starts(const char *text, const char *with)
-{
-    return strncmp(text, with, strlen(with)) == 0;
-}
-
-/* The value of ",key=value" among a device's arguments, "" if it is not there. */
-static void argument(const char *device, const char *key, char *value, size_t size)
-{
-    const char *at = strchr(device, ',');
-    value[0] = 0;
-    for (; at; at = strchr(at, ',')) {
-        at++;
-        if (starts(at, key) && at[strlen(key)] == '=') {
-            at += strlen(key) + 1;
-            snprintf(value, size, "%.*s", (int)strcspn(at, ","), at);
-        }
-    }
-}
-
 static int interface_mtu(const char *iface, struct tsr_err *err)
 {
     struct ifreq request = {0};
@@ -142,7 +123,7 @@ static int plan_buffers(struct plan *plan, struct tsr_err *err)
     uint32_t bytes = frame > BUFFER_MIN ? frame : BUFFER_MIN;
     if (plan->is_packet) {
         char text[16];
-        argument(plan->options->device, "framesz", text, sizeof text);
+        tsr_port_argument(plan->options->device, "framesz", text, sizeof text);
         uint32_t framesz = text[0] ? (uint32_t)strtoul(text, NULL, 10) : 2048;
         if (framesz < frame + PACKET_HEAD || framesz > 32768) {
             return tsr_err_set(err, -EINVAL,
@@ -185,12 +166,12 @@ static int make_plan(struct plan *plan, const struct tsr_port_options *options, 
     snprintf(plan->name, sizeof plan->name, "%.*s", (int)strcspn(device, ","), device);
     plan->options = options;
     plan->is_pci = strchr(plan->name, ':') != NULL;
-    plan->is_xdp = starts(device, "net_af_xdp");
-    plan->is_packet = starts(device, "net_af_packet");
-    plan->is_memif = starts(device, "net_memif");
+    plan->is_xdp = tsr_port_is(device, "net_af_xdp");
+    plan->is_packet = tsr_port_is(device, "net_af_packet");
+    plan->is_memif = tsr_port_is(device, "net_memif");
     if (plan->is_xdp || plan->is_packet) {
-        argument(device, "iface", plan->iface, sizeof plan->iface);
-        argument(device, "xdp_prog", program, sizeof program);
+        tsr_port_argument(device, "iface", plan->iface, sizeof plan->iface);
+        tsr_port_argument(device, "xdp_prog", program, sizeof program);
         plan->is_steered = plan->is_xdp && !program[0];
         if (!plan->iface[0]) {
             return tsr_err_set(err, -EINVAL, "'%s' names no interface: add iface=NAME.", device);

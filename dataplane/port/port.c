@@ -1,6 +1,7 @@
 #include "port_priv.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -106,6 +107,45 @@ void tsr_port_destroy(struct tsr_port **ports, uint32_t queues)
     if (queues && ports[0]) {
         ports[0]->kind->destroy(ports, queues);
     }
+}
+
+/* --- devices' texts --- */
+
+bool tsr_port_is(const char *device, const char *driver)
+{
+    return strncmp(device, driver, strlen(driver)) == 0;
+}
+
+void tsr_port_argument(const char *device, const char *key, char *value, size_t size)
+{
+    const char *at = strchr(device, ',');
+    value[0] = 0;
+    for (; at; at = strchr(at, ',')) {
+        at++;
+        if (tsr_port_is(at, key) && at[strlen(key)] == '=') {
+            at += strlen(key) + 1;
+            snprintf(value, size, "%.*s", (int)strcspn(at, ","), at);
+        }
+    }
+}
+
+bool tsr_port_link(const char *device, char path[TSR_PORT_LINK_BYTES])
+{
+    char role[16], abstract[8], client[8], server[8];
+    tsr_port_argument(device, "role", role, sizeof role);
+    tsr_port_argument(device, "socket-abstract", abstract, sizeof abstract);
+    tsr_port_argument(device, "client", client, sizeof client);
+    tsr_port_argument(device, "server", server, sizeof server);
+    path[0] = 0;
+    if (tsr_port_is(device, "net_memif") && strcmp(abstract, "no") == 0 &&
+        strcmp(role, "client") != 0 && strcmp(role, "slave") != 0) {
+        tsr_port_argument(device, "socket", path, TSR_PORT_LINK_BYTES);
+    } else if (tsr_port_is(device, "net_vhost") && strcmp(client, "1") != 0) {
+        tsr_port_argument(device, "iface", path, TSR_PORT_LINK_BYTES);
+    } else if (tsr_port_is(device, "net_virtio_user") && strcmp(server, "1") == 0) {
+        tsr_port_argument(device, "path", path, TSR_PORT_LINK_BYTES);
+    }
+    return path[0] != 0;
 }
 
 /* --- the kinds' functions --- */

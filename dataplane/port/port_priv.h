@@ -40,6 +40,11 @@ int tsr_port_socket_create(struct tsr_port **ports, const struct tsr_port_option
 int tsr_port_dpdk_create(struct tsr_port **ports, const struct tsr_port_options *options,
                          struct tsr_err *err);
 
+/* Of a device's text, "DRIVERn,key=value,...": whether it begins with a driver's name; the value of
+ * a key, "" where it is not there. */
+bool tsr_port_is(const char *device, const char *driver);
+void tsr_port_argument(const char *device, const char *key, char *value, size_t size);
+
 /* Counts a drop, and keeps the frame. bytes NULL: there is none, or it is ours. */
 void tsr_port_drop(struct tsr_port *port, enum tsr_port_drop drop, const uint8_t *bytes,
                    uint32_t size);

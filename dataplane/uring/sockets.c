@@ -157,24 +157,6 @@ int tsr_sockets_adopt(struct tsr_sockets *sockets, uint32_t n, const char *names
 
 /* ---- Sockets ---- */
 
-/* A socket file that nobody listens at is of a process that died. */
-static void remove_stale(const struct tsr_socket *socket_)
-{
-    const struct sockaddr *address = (const struct sockaddr *)&socket_->address;
-    struct stat file;
-    const char *path = ((const struct sockaddr_un *)address)->sun_path;
-    if (lstat(path, &file) < 0 || !S_ISSOCK(file.st_mode)) {
-        return;
-    }
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd >= 0 && connect(fd, address, socket_->bytes) < 0 && errno == ECONNREFUSED) {
-        unlink(path);
-    }
-    if (fd >= 0) {
-        close(fd);
-    }
-}
-
 static int bind_and_listen(struct tsr_socket *at)
 {
     const int family = at->address.ss_family;
@@ -184,7 +166,7 @@ static int bind_and_listen(struct tsr_socket *at)
         return -errno;
     }
     if (family == AF_UNIX) {
-        remove_stale(at);
+        tsr_listen_clear(((const struct sockaddr_un *)&at->address)->sun_path);
     } else {
         setsockopt(at->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     }

@@ -1,4 +1,5 @@
-/* Sockets that the service manager opened for us: sd_listen_fds(3)'s protocol. */
+/* Sockets that listen: those that the service manager opened for us (sd_listen_fds(3)'s protocol),
+ * and what is left of others. */
 #ifndef TSR_DAEMON_LISTEN_H
 #define TSR_DAEMON_LISTEN_H
 
@@ -15,5 +16,9 @@ enum { TSR_LISTEN_FIRST = 3, TSR_LISTEN_MAX = 16 };
  * they are more than TSR_LISTEN_MAX. Call it before threads start and before descriptors are
  * opened. */
 int tsr_listen_fds(struct tsr_err *err);
+
+/* Removes the socket file of a process that died: one that nobody listens at, of any
+ * type. */
+void tsr_listen_clear(const char *path);
 
 #endif

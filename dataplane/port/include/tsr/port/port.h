@@ -23,6 +23,7 @@ enum {
     TSR_PORT_MTU_MAX = 9000,
     TSR_PORT_BUFFERS_DEFAULT = 8192, /* packet buffers a queue */
     TSR_PORT_BUFFERS_MIN = 2048,     /* what a queue's rings hold, and some */
+    TSR_PORT_LINK_BYTES = 108,       /* of a socket's path, with its NUL */
     TSR_PORT_DROPPED_KEPT = 256,     /* of each port the last dropped packets ... */
     TSR_PORT_DROPPED_BYTES = 192,    /* ... with so much of each */
 };
@@ -120,6 +121,11 @@ int tsr_port_fd(const struct tsr_port *port);
 
 /* The addresses that the port listens on, with the UDP ports that the kernel chose. */
 uint32_t tsr_port_listens(const struct tsr_port *port, struct tsr_address out[TSR_PORT_LISTEN_MAX]);
+
+/* The socket file at which a device of that text waits for the process or the guest at its other
+ * end (net_memif with socket-abstract=no, net_vhost, net_virtio_user); false: it makes none. The
+ * driver refuses to begin where there is one already, and removes it at the end. */
+bool tsr_port_link(const char *device, char path[TSR_PORT_LINK_BYTES]);
 
 /* Asks the device for rx_missed, so not for each packet. */
 void tsr_port_count(struct tsr_port *port, struct tsr_port_counts *counts);
