@@ -13,6 +13,7 @@ enum {
     OPT_CONNECTIONS, OPT_PER_ADDRESS, OPT_STREAMS, OPT_RETRY_FROM, OPT_REQUESTS, OPT_BODY, OPT_BODIES, OPT_MEMORY, OPT_CREDIT,
     OPT_HANDSHAKE, OPT_IDLE, OPT_STALL, OPT_DRAIN, OPT_SPIN, OPT_USER, OPT_NO_SANDBOX, OPT_QUIET, OPT_CHECK, OPT_HELP,
     OPT_VERSION, OPT_DEVICE, OPT_GATEWAY, OPT_VLAN, OPT_MTU, OPT_CPUS, OPT_BUFFERS, OPT_NO_HUGE, OPT_EAL,
+    OPT_HANDSHAKES, OPT_HANDSHAKES_EACH, OPT_REQUESTS_EACH, OPT_MEMORY_EACH,
 };
 
 static const struct tsr_daemon_option names[] = {
@@ -31,7 +32,9 @@ static const struct tsr_daemon_option names[] = {
     {"check", TSR_DAEMON_ACTION, OPT_CHECK}, {"help", TSR_DAEMON_LEAVE, OPT_HELP}, {"version", TSR_DAEMON_LEAVE, OPT_VERSION},
     {"device", TSR_DAEMON_VALUE, OPT_DEVICE}, {"gateway", TSR_DAEMON_LIST, OPT_GATEWAY}, {"vlan", TSR_DAEMON_VALUE, OPT_VLAN},
     {"mtu", TSR_DAEMON_VALUE, OPT_MTU}, {"cpus", TSR_DAEMON_VALUE, OPT_CPUS}, {"buffers", TSR_DAEMON_VALUE, OPT_BUFFERS},
-    {"no-huge", TSR_DAEMON_FLAG, OPT_NO_HUGE}, {"eal", TSR_DAEMON_LIST, OPT_EAL}, {0},
+    {"no-huge", TSR_DAEMON_FLAG, OPT_NO_HUGE}, {"eal", TSR_DAEMON_LIST, OPT_EAL},
+    {"handshakes", TSR_DAEMON_VALUE, OPT_HANDSHAKES}, {"handshakes-per-address", TSR_DAEMON_VALUE, OPT_HANDSHAKES_EACH},
+    {"requests-per-address", TSR_DAEMON_VALUE, OPT_REQUESTS_EACH}, {"memory-per-address", TSR_DAEMON_VALUE, OPT_MEMORY_EACH}, {0},
 };
 /* clang-format on */
 
@@ -84,7 +87,7 @@ void tsr_bypass_options_help(FILE *out)
         "\n"
         "Limits\n"
         "  --connections N         at once; more are refused [%u]\n"
-        "  --connections-per-address N  0: no limit [half of all]\n"
+        "  --handshakes N          under way at once; what comes beyond is dropped [%u]\n"
         "  --streams N             requests of a connection at once [%u]\n"
         "  --retry-from N          handshakes at once from which clients must show that their\n"
         "                          address is theirs; 0: always [%u]\n"
@@ -92,6 +95,10 @@ void tsr_bypass_options_help(FILE *out)
         "  --body-max SIZE         of a request [%lluM]\n"
         "  --bodies-max SIZE       of all requests together [%lluM]\n"
         "  --memory-max SIZE       of QUIC, HTTP/3 and answers, of all together [%zuM]\n"
+        "  --connections-per-address N, --handshakes-per-address N, --requests-per-address N,\n"
+        "  --memory-per-address SIZE    of one address, or of 64 bits of IPv6; 0: no limit [half "
+        "of\n"
+        "                          all; where requests are more they are answered 429]\n"
         "  --credit N              tokens ahead of a slow reader [%u]\n"
         "  --handshake-seconds N   [%u]\n"
         "  --idle-seconds N        without a packet [%u]\n"
@@ -113,7 +120,7 @@ void tsr_bypass_options_help(FILE *out)
         "SIZE takes K, M, G. SIGTERM ends it when answers under way are whole, SIGHUP reads keys\n"
         "and certificates again.\n",
         TSR_PORT_MTU_MIN, TSR_PORT_MTU_MAX, TSR_PORT_BUFFERS_DEFAULT, http3.conns_max,
-        http3.streams_max, http3.retry_from, api.exchanges_max,
+        http3.handshakes_max, http3.streams_max, http3.retry_from, api.exchanges_max,
         (unsigned long long)api.body_bytes_max >> 20,
         (unsigned long long)api.bodies_bytes_max >> 20, http3.bytes_max >> 20, api.credit_tokens,
         http3.handshake_s, http3.idle_s, http3.stall_bytes, http3.stall_s, DRAIN_S_DEFAULT);
@@ -222,11 +229,12 @@ static int add_name(const char *option, const char **list, uint32_t *n, uint32_t
     return 0;
 }
 
-static int set_memory(struct tsr_bypass_options *o, const char *text, struct tsr_err *err)
+static int set_memory(const char *option, const char *text, uint64_t low, size_t *out,
+                      struct tsr_err *err)
 {
-    uint64_t bytes = o->http3.bytes_max;
-    int rc = tsr_value_size("--memory-max", text, 16 << 20, 1ull << 40, &bytes, err);
-    o->http3.bytes_max = (size_t)bytes;
+    uint64_t bytes = *out;
+    int rc = tsr_value_size(option, text, low, 1ull << 40, &bytes, err);
+    *out = (size_t)bytes;
     return rc;
 }
 
@@ -279,7 +287,17 @@ static int set(void *ctx, int option, const char *text, struct tsr_err *err)
         return tsr_value_number("--connections", text, 1, 1 << 20, &o->http3.conns_max, err);
     case OPT_PER_ADDRESS:
         return tsr_value_number("--connections-per-address", text, 0, 1 << 20,
-                                &o->http3.per_address, err);
+                                &o->http3.address.conns, err);
+    case OPT_HANDSHAKES:
+        return tsr_value_number("--handshakes", text, 1, 1 << 20, &o->http3.handshakes_max, err);
+    case OPT_HANDSHAKES_EACH:
+        return tsr_value_number("--handshakes-per-address", text, 0, 1 << 20,
+                                &o->http3.address.handshakes, err);
+    case OPT_REQUESTS_EACH:
+        return tsr_value_number("--requests-per-address", text, 0, 1 << 20,
+                                &o->http3.address.requests, err);
+    case OPT_MEMORY_EACH:
+        return set_memory("--memory-per-address", text, 0, &o->http3.address.bytes, err);
     case OPT_STREAMS:
         return tsr_value_number("--streams", text, 1, 1000, &o->http3.streams_max, err);
     case OPT_RETRY_FROM:
@@ -292,7 +310,7 @@ static int set(void *ctx, int option, const char *text, struct tsr_err *err)
         return tsr_value_size("--bodies-max", text, 1 << 20, 1ull << 40, &o->api.bodies_bytes_max,
                               err);
     case OPT_MEMORY:
-        return set_memory(o, text, err);
+        return set_memory("--memory-max", text, 16 << 20, &o->http3.bytes_max, err);
     case OPT_CREDIT:
         return tsr_value_number("--credit", text, 1, 1 << 16, &o->api.credit_tokens, err);
     case OPT_HANDSHAKE:
@@ -430,6 +448,28 @@ static void spread_gateways(struct tsr_bypass_options *o)
     }
 }
 
+static const struct tsr_http3_share not_said = {
+    .conns = UINT32_MAX,
+    .handshakes = UINT32_MAX,
+    .requests = UINT32_MAX,
+    .bytes = SIZE_MAX,
+};
+
+static uint32_t half(uint32_t said, uint32_t all)
+{
+    return said == UINT32_MAX ? (all + 1) / 2 : said;
+}
+
+/* What is not said of one address is half of all. */
+static void share(struct tsr_bypass_options *o)
+{
+    struct tsr_http3_share *a = &o->http3.address;
+    a->conns = half(a->conns, o->http3.conns_max);
+    a->handshakes = half(a->handshakes, o->http3.handshakes_max);
+    a->requests = half(a->requests, o->api.exchanges_max);
+    a->bytes = a->bytes == SIZE_MAX ? o->http3.bytes_max / 2 : a->bytes;
+}
+
 int tsr_bypass_options_parse(struct tsr_bypass_options *o, int argc, char **argv,
                              struct tsr_err *err)
 {
@@ -442,7 +482,7 @@ int tsr_bypass_options_parse(struct tsr_bypass_options *o, int argc, char **argv
     };
     tsr_api_options_init(&o->api);
     tsr_http3_options_init(&o->http3);
-    o->http3.per_address = UINT32_MAX;
+    o->http3.address = not_said;
     o->api.hosts = o->hosts;
     o->api.origins = o->origins;
     int rc = tsr_daemon_config_read(&o->config, argc, argv, err);
@@ -452,9 +492,7 @@ int tsr_bypass_options_parse(struct tsr_bypass_options *o, int argc, char **argv
     if (o->api.n_engines == 0) {
         o->api.engines[o->api.n_engines++] = TSR_BYPASS_ENGINE;
     }
-    if (o->http3.per_address == UINT32_MAX) {
-        o->http3.per_address = (o->http3.conns_max + 1) / 2;
-    }
+    share(o);
     if (o->port.n_listen == 0 && !o->port.device) {
         rc = add_listen(&o->port, TSR_BYPASS_LISTEN, err);
     }

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include <tsr/api/peers.h>
+
 enum {
     TOKEN_S = 3600, /* of a former connection */
     RETRY_S = 10,
@@ -176,6 +178,33 @@ static bool wants_retry(const struct tsr_http3 *http3)
            http3->strangers.n >= TSR_HTTP3_WAITING_MAX / 2;
 }
 
+/* As far as its address may have one more. */
+static void open_for(struct tsr_http3 *http3, const struct tsr_datagram *datagram,
+                     const struct tsr_http3_hello *hello)
+{
+    const struct tsr_http3_share *share = &http3->options.address;
+    struct tsr_http3_sockaddrs sockaddrs;
+    ngtcp2_path path = tsr_http3_path(&datagram->path, &sockaddrs);
+    uint32_t i;
+    if (tsr_peers_enter(http3->peers, path.remote.addr, &i) != 0) {
+        tsr_http3_drop(http3, TSR_HTTP3_DROP_ADDRESS);
+        return;
+    }
+    const struct tsr_http3_peer *peer = &http3->of_peers[i];
+    bool shown = hello->retried || hello->validated;
+    if (peer->handshakes >= share->handshakes) {
+        tsr_http3_drop(http3, TSR_HTTP3_DROP_ADDRESS_HANDSHAKES);
+    } else if (peer->account.used > share->bytes / 8 * 7) {
+        tsr_http3_drop(http3, TSR_HTTP3_DROP_ADDRESS_MEMORY);
+    } else if (peer->handshakes >= (share->handshakes + 1) / 2 && !shown) {
+        retry(http3, datagram, &hello->header);
+    } else {
+        tsr_http3_conn_open(http3, datagram, hello, i);
+        return;
+    }
+    tsr_peers_leave(http3->peers, i);
+}
+
 void tsr_http3_accept(struct tsr_http3 *http3, const struct tsr_datagram *datagram)
 {
     const struct tsr_http3_options *o = &http3->options;
@@ -192,6 +221,6 @@ void tsr_http3_accept(struct tsr_http3 *http3, const struct tsr_datagram *datagr
     } else if (http3->region.used > http3->region.size / 8 * 7) {
         tsr_http3_drop(http3, TSR_HTTP3_DROP_MEMORY);
     } else {
-        tsr_http3_conn_open(http3, datagram, &hello);
+        open_for(http3, datagram, &hello);
     }
 }

@@ -65,12 +65,18 @@ static int on_crypto(ngtcp2_conn *quic, ngtcp2_encryption_level level, uint64_t 
     return ngtcp2_crypto_recv_crypto_data_cb(quic, level, offset, data, size, user);
 }
 
+static void count_handshake(struct tsr_http3_conn *conn, int more)
+{
+    conn->http3->counts.handshakes += (uint64_t)more;
+    conn->http3->of_peers[conn->peer].handshakes += (uint32_t)more;
+}
+
 static int on_handshake(ngtcp2_conn *quic, void *user)
 {
     struct tsr_http3_conn *conn = user;
     conn->established = true;
     conn->http3->shaken = true;
-    conn->http3->counts.handshakes--;
+    count_handshake(conn, -1);
     conn->http3->counts.established++;
     return give_token(conn, ngtcp2_conn_get_path(quic)) ? NGTCP2_ERR_CALLBACK_FAILURE : 0;
 }
@@ -331,6 +337,10 @@ static void free_conn(struct tsr_http3_conn *conn)
         ngtcp2_conn_del(conn->quic);
     }
     close_tls(conn);
+    if (!conn->established) {
+        count_handshake(conn, -1);
+    }
+    http3->of_peers[conn->peer].conns--;
     tsr_peers_leave(http3->peers, conn->peer);
     tsr_http3_cids_remove_all(&http3->cids, &conn->owner);
     tsr_http3_timers_set(&http3->timers, &conn->owner.timer, UINT64_MAX);
@@ -338,7 +348,6 @@ static void free_conn(struct tsr_http3_conn *conn)
         TAILQ_REMOVE(conn->ready_in, conn, ready_at);
     }
     http3->counts.conns--;
-    http3->counts.handshakes -= !conn->established;
     TAILQ_REMOVE(&http3->open, conn, at);
     TAILQ_INSERT_HEAD(&http3->unused, conn, at);
 }
@@ -350,30 +359,27 @@ void tsr_http3_conn_forget(struct tsr_http3_conn *conn)
 
 /* The caller has made sure that one is unused. */
 void tsr_http3_conn_open(struct tsr_http3 *http3, const struct tsr_datagram *datagram,
-                         const struct tsr_http3_hello *hello)
+                         const struct tsr_http3_hello *hello, uint32_t peer)
 {
     struct tsr_http3_conn *conn = TAILQ_FIRST(&http3->unused);
-    struct tsr_http3_sockaddrs sockaddrs;
-    ngtcp2_path path = tsr_http3_path(&datagram->path, &sockaddrs);
-    uint32_t peer;
-    if (tsr_peers_enter(http3->peers, path.remote.addr, &peer) != 0) {
-        tsr_http3_drop(http3, TSR_HTTP3_DROP_ADDRESS);
-        return;
+    struct tsr_http3_peer *of_peer = &http3->of_peers[peer];
+    if (of_peer->conns++ == 0) {
+        of_peer->datagrams = (struct tsr_http3_budget){0};
     }
     TAILQ_REMOVE(&http3->unused, conn, at);
     *conn = (struct tsr_http3_conn){
         .http3 = http3,
         .ref = {conn_of_ref, conn},
-        .account = {&http3->region, 0, http3->options.conn_bytes_max, false},
-        .answers = {&http3->region, 0, http3->options.answer_bytes_max, false},
+        .account = {&http3->region, &of_peer->account, 0, http3->options.conn_bytes_max, false},
+        .answers = {&http3->region, &of_peer->account, 0, http3->options.answer_bytes_max, false},
         .peer = peer,
     };
     TAILQ_INIT(&conn->streams);
     TAILQ_INSERT_TAIL(&http3->open, conn, at);
     ngtcp2_ccerr_default(&conn->error);
     http3->counts.conns++;
-    http3->counts.handshakes++;
     http3->counts.accepted++;
+    count_handshake(conn, 1);
     http3->shaken = true;
     conn->tls = tsr_http3_tls_open(http3->tls, &conn->ref, &conn->credentials);
     if (!conn->tls || !open_quic(conn, datagram, hello)) {
@@ -499,6 +505,7 @@ static void take_error(struct tsr_http3_conn *conn, int rc)
         return;
     case NGTCP2_ERR_DROP_CONN:
     case NGTCP2_ERR_RETRY: /* is decided before a connection is made */
+        tsr_http3_drop(http3, TSR_HTTP3_DROP_INITIAL);
         free_conn(conn);
         return;
     case NGTCP2_ERR_DRAINING:
@@ -549,11 +556,23 @@ void tsr_http3_conn_ready(struct tsr_http3_conn *conn)
     }
 }
 
+static bool spend_datagram(struct tsr_http3_conn *conn)
+{
+    struct tsr_http3 *http3 = conn->http3;
+    const struct tsr_http3_options *o = &http3->options;
+    return tsr_http3_spend(http3, &conn->datagrams, o->datagrams_max) &&
+           tsr_http3_spend(http3, &http3->of_peers[conn->peer].datagrams, o->address.datagrams);
+}
+
 void tsr_http3_conn_read(struct tsr_http3_conn *conn, const struct tsr_datagram *datagram)
 {
     struct tsr_http3_sockaddrs sockaddrs;
     ngtcp2_path path = tsr_http3_path(&datagram->path, &sockaddrs);
     const ngtcp2_pkt_info info = {datagram->ecn};
+    if (conn->established && !spend_datagram(conn)) {
+        tsr_http3_drop(conn->http3, TSR_HTTP3_DROP_RATE);
+        return;
+    }
     int rc = ngtcp2_conn_read_pkt(conn->quic, &path, &info, datagram->bytes, datagram->size,
                                   conn->http3->now_ns);
     if (rc != 0) {

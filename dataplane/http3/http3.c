@@ -15,8 +15,12 @@ const char *const tsr_http3_drop_names[TSR_HTTP3_DROPS] = {
     [TSR_HTTP3_DROP_UNKNOWN] = "unknown",
     [TSR_HTTP3_DROP_CLOSED] = "closed",
     [TSR_HTTP3_DROP_HANDSHAKES] = "handshakes",
+    [TSR_HTTP3_DROP_INITIAL] = "initial",
     [TSR_HTTP3_DROP_ADDRESS] = "address",
+    [TSR_HTTP3_DROP_ADDRESS_HANDSHAKES] = "address_handshakes",
+    [TSR_HTTP3_DROP_ADDRESS_MEMORY] = "address_memory",
     [TSR_HTTP3_DROP_MEMORY] = "memory",
+    [TSR_HTTP3_DROP_RATE] = "rate",
     [TSR_HTTP3_DROP_LIMITED] = "limited",
     [TSR_HTTP3_DROP_BUSY] = "busy",
 };
@@ -30,6 +34,7 @@ void tsr_http3_options_init(struct tsr_http3_options *options)
         .streams_max = 100,
         .resets_max = 100,
         .stateless_max = 1000,
+        .datagrams_max = 50000,
         .handshake_s = 10,
         .idle_s = 30,
         .stall_s = 30,
@@ -72,12 +77,25 @@ static int make_secrets(struct tsr_http3 *http3, struct tsr_err *err)
     return 0;
 }
 
+/* What is 0 is as much as all may have. */
+static void make_shares(struct tsr_http3_options *o)
+{
+    struct tsr_http3_share *a = &o->address;
+    a->conns = a->conns ? a->conns : o->conns_max;
+    a->handshakes = a->handshakes ? a->handshakes : o->handshakes_max;
+    a->requests = a->requests ? a->requests : UINT32_MAX;
+    a->bytes = a->bytes ? a->bytes : o->bytes_max;
+}
+
 static int make_tables(struct tsr_http3 *http3, struct tsr_err *err)
 {
-    uint32_t n = http3->options.conns_max;
+    const struct tsr_http3_options *o = &http3->options;
+    uint32_t n = o->conns_max;
     http3->conns = calloc(n, sizeof *http3->conns);
     http3->closed = calloc(n, sizeof *http3->closed);
-    if (!http3->conns || !http3->closed || !tsr_http3_timers_init(&http3->timers, 2 * n) ||
+    http3->of_peers = calloc(n, sizeof *http3->of_peers);
+    if (!http3->conns || !http3->closed || !http3->of_peers ||
+        !tsr_http3_timers_init(&http3->timers, 2 * n) ||
         !tsr_http3_region_init(&http3->region, http3->options.bytes_max) ||
         !tsr_http3_waiting_init(&http3->known) || !tsr_http3_waiting_init(&http3->strangers)) {
         return tsr_err_set(err, -ENOMEM, "http3: no memory for %u connections and %zu bytes", n,
@@ -87,6 +105,8 @@ static int make_tables(struct tsr_http3 *http3, struct tsr_err *err)
         TAILQ_INSERT_TAIL(&http3->unused, &http3->conns[i], at);
         http3->closed[i].next = http3->closed_free;
         http3->closed_free = &http3->closed[i];
+        http3->of_peers[i].account =
+            (struct tsr_http3_account){.region = &http3->region, .max = o->address.bytes};
     }
     return tsr_http3_cids_init(&http3->cids, 2 * n, err);
 }
@@ -102,6 +122,7 @@ int tsr_http3_create(struct tsr_http3 **out, struct tsr_api *api,
     }
     http3->api = api;
     http3->options = *options;
+    make_shares(&http3->options);
     TAILQ_INIT(&http3->open);
     TAILQ_INIT(&http3->unused);
     TAILQ_INIT(&http3->ready);
@@ -109,7 +130,9 @@ int tsr_http3_create(struct tsr_http3 **out, struct tsr_api *api,
     TAILQ_INIT(&http3->moving);
     rc = make_secrets(http3, err);
     rc = rc ? rc : make_tables(http3, err);
-    rc = rc ? rc : tsr_peers_create(&http3->peers, options->conns_max, options->per_address, err);
+    rc =
+        rc ? rc
+           : tsr_peers_create(&http3->peers, options->conns_max, http3->options.address.conns, err);
     rc = rc ? rc
             : tsr_http3_tls_create(&http3->tls, options->certificate, options->key,
                                    options->client_ca, err);
@@ -138,6 +161,7 @@ void tsr_http3_destroy(struct tsr_http3 *http3)
     tsr_http3_waiting_fini(&http3->strangers);
     free(http3->conns);
     free(http3->closed);
+    free(http3->of_peers);
     free(http3);
 }
 
@@ -179,7 +203,7 @@ bool tsr_http3_spend(struct tsr_http3 *http3, struct tsr_http3_budget *budget, u
     if (budget->second != second) {
         *budget = (struct tsr_http3_budget){.second = second};
     }
-    return budget->n++ < max;
+    return !max || budget->n++ < max;
 }
 
 void tsr_http3_drop(struct tsr_http3 *http3, enum tsr_http3_drop why)

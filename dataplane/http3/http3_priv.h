@@ -66,6 +66,7 @@ struct tsr_http3_stream {
     enum tsr_http3_in in;
     enum tsr_http3_answer answer;
     bool is_head;   /* HEAD, or a status without a body */
+    bool is_asked;  /* counts as a request of its address */
     bool acked;     /* tsr_api_sent() is due */
     bool shut_read; /* what still comes is of no use: to be said */
     bool given_up;  /* was reset from here */
@@ -83,6 +84,15 @@ struct tsr_http3_budget {
 
 TAILQ_HEAD(tsr_http3_conns, tsr_http3_conn);
 
+/* What the connections of one address have together; as long as there are any. */
+struct tsr_http3_peer {
+    struct tsr_http3_account account;
+    struct tsr_http3_budget datagrams;
+    uint32_t conns;
+    uint32_t handshakes; /* of these under way */
+    uint32_t requests;   /* that have streams */
+};
+
 struct tsr_http3_conn {
     struct tsr_http3_owner owner;
     struct tsr_http3 *http3;
@@ -99,9 +109,9 @@ struct tsr_http3_conn {
     nghttp3_mem http_mem;
     struct tsr_http3_account answers;
     struct tsr_http3_streams streams;
-    struct tsr_http3_budget resets;
+    struct tsr_http3_budget resets, datagrams;
     ngtcp2_ccerr error; /* why it is closed, if is_failing */
-    uint32_t peer;      /* of http3->peers */
+    uint32_t peer;      /* of http3->peers and of_peers */
     bool established;
     bool is_failing;
     bool is_ready; /* something may have to be sent */
@@ -132,6 +142,7 @@ struct tsr_http3 {
     struct tsr_http3_region region;
     struct tsr_http3_tls *tls;
     struct tsr_peers *peers;
+    struct tsr_http3_peer *of_peers; /* [conns_max] */
     struct tsr_http3_cids cids;
     struct tsr_http3_timers timers;
     struct tsr_http3_conn *conns; /* [conns_max] */
@@ -161,7 +172,7 @@ struct tsr_path tsr_http3_path_back(const ngtcp2_path *path);
 
 /* ---- http3.c ---- */
 
-/* false: more than max in this second. */
+/* false: more than max in this second. max 0: any number. */
 bool tsr_http3_spend(struct tsr_http3 *http3, struct tsr_http3_budget *budget, uint32_t max);
 void tsr_http3_drop(struct tsr_http3 *http3, enum tsr_http3_drop why);
 
@@ -191,8 +202,9 @@ struct tsr_http3_hello {
     bool validated; /* by a token of a former connection */
 };
 
+/* It is of this peer now, which was entered for it. */
 void tsr_http3_conn_open(struct tsr_http3 *http3, const struct tsr_datagram *datagram,
-                         const struct tsr_http3_hello *hello);
+                         const struct tsr_http3_hello *hello, uint32_t peer);
 void tsr_http3_conn_read(struct tsr_http3_conn *conn, const struct tsr_datagram *datagram);
 
 /* Sends what it has; false: it may have more. */

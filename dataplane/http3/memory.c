@@ -69,13 +69,39 @@ static struct tsr_http3_block *take(struct tsr_http3_region *region, uint32_t cl
     return block;
 }
 
+static bool can_pay(const struct tsr_http3_account *account, size_t size)
+{
+    for (; account; account = account->parent) {
+        if (account->max - account->used < size) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void pay(struct tsr_http3_account *account, size_t size)
+{
+    account->region->used += size;
+    for (; account; account = account->parent) {
+        account->used += size;
+    }
+}
+
+static void pay_back(struct tsr_http3_account *account, size_t size)
+{
+    account->region->used -= size;
+    for (; account; account = account->parent) {
+        account->used -= size;
+    }
+}
+
 void *tsr_http3_malloc(size_t size, void *ctx)
 {
     struct tsr_http3_account *account = ctx;
     uint32_t class = size < TSR_HTTP3_BLOCK_MAX ? class_of(size + sizeof(struct tsr_http3_block))
                                                 : TSR_HTTP3_SIZES;
     struct tsr_http3_block *block = NULL;
-    if (class < TSR_HTTP3_SIZES && account->max - account->used >= size_of(class)) {
+    if (class < TSR_HTTP3_SIZES && can_pay(account, size_of(class))) {
         block = take(account->region, class);
     }
     if (!block) {
@@ -83,8 +109,7 @@ void *tsr_http3_malloc(size_t size, void *ctx)
         return NULL;
     }
     block->class = class;
-    account->used += size_of(class);
-    account->region->used += size_of(class);
+    pay(account, size_of(class));
     return block->bytes;
 }
 
@@ -101,8 +126,7 @@ void tsr_http3_free(void *bytes, void *ctx)
     struct tsr_http3_account *account = ctx;
     struct tsr_http3_block *block = block_of(bytes);
     uint32_t class = block->class;
-    account->used -= size_of(class);
-    account->region->used -= size_of(class);
+    pay_back(account, size_of(class));
     block->next = account->region->free[class];
     account->region->free[class] = block;
 }

@@ -23,9 +23,10 @@ struct tsr_http3_region {
     struct tsr_http3_block *free[TSR_HTTP3_SIZES];
 };
 
-/* What one connection has of it. Without one that is full, more fails, and counts. */
+/* What one connection has of it. Where it is full, more fails, and counts. */
 struct tsr_http3_account {
     struct tsr_http3_region *region;
+    struct tsr_http3_account *parent; /* which pays too; NULL: none */
     size_t used, max;
     bool overdrawn; /* something has failed */
 };

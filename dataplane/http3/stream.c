@@ -53,6 +53,7 @@ static void free_stream(struct tsr_http3_stream *stream)
 {
     struct tsr_http3_conn *conn = stream->conn;
     tsr_http3_stream_cancel(stream);
+    conn->http3->of_peers[conn->peer].requests -= stream->is_asked;
     free_fields(stream);
     tsr_http3_queue_drop(&stream->out, &conn->answers, stream->out.held);
     TAILQ_REMOVE(&conn->streams, stream, conn_at);
@@ -114,7 +115,14 @@ static int on_field(nghttp3_conn *http, int64_t id, int32_t token, nghttp3_rcbuf
 static void begin(struct tsr_http3_stream *stream, const struct tsr_api_request *request)
 {
     struct tsr_http3 *http3 = stream->conn->http3;
+    struct tsr_http3_peer *peer = &http3->of_peers[stream->conn->peer];
     stream->is_head = request->method.size == 4 && memcmp(request->method.bytes, "HEAD", 4) == 0;
+    if (peer->requests >= http3->options.address.requests) {
+        tsr_http3_refuse(stream, 429, "As many requests of this address are under way as may be.");
+        return;
+    }
+    peer->requests++;
+    stream->is_asked = true;
     http3->counts.requests++;
     struct tsr_api_exchange *exchange =
         tsr_api_begin(http3->api, &tsr_http3_door, stream, request, http3->now_ns);

@@ -114,12 +114,31 @@ static void test_bypass_options_of_a_device(void **state)
     assert_null(port->eal[2]);
 }
 
+static void test_bypass_options_share(void **state)
+{
+    (void)state;
+    const struct tsr_http3_share *a = &options.http3.address;
+    assert_int_equal(parse(TLS "--connections 11 --handshakes 6 --requests 1 --memory-max 64M"), 0);
+    assert_int_equal(a->conns, 6);
+    assert_int_equal(a->handshakes, 3);
+    assert_int_equal(a->requests, 1);
+    assert_int_equal(a->bytes, 32 << 20);
+    assert_int_equal(parse(TLS "--connections-per-address 0 --handshakes-per-address 1 "
+                               "--requests-per-address 2 --memory-per-address 3M"),
+                     0);
+    assert_int_equal(a->conns, 0);
+    assert_int_equal(a->handshakes, 1);
+    assert_int_equal(a->requests, 2);
+    assert_int_equal(a->bytes, 3 << 20);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bypass_options_refuse),
         cmocka_unit_test(test_bypass_options_of_a_socket),
         cmocka_unit_test(test_bypass_options_of_a_device),
+        cmocka_unit_test(test_bypass_options_share),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

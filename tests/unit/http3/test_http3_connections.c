@@ -191,7 +191,7 @@ static void test_connections_full(void **state)
 
 static void two_an_address(struct tsr_http3_options *o)
 {
-    o->per_address = 2;
+    o->address.conns = 2;
 }
 
 static void test_connections_address(void **state)
@@ -204,6 +204,87 @@ static void test_connections_address(void **state)
     assert_true(world_counts(w)->drops[TSR_HTTP3_DROP_ADDRESS] > 0);
     world_connect(w, &(struct client_options){.host = 9});
     assert_int_equal(world_counts(w)->established, 3);
+}
+
+static void eight_handshakes_an_address(struct tsr_http3_options *o)
+{
+    o->address.handshakes = 8;
+}
+
+static void test_connections_handshakes_of_an_address(void **state)
+{
+    struct world *w = with(state, eight_handshakes_an_address);
+    for (int i = 0; i < 20; i++) { /* from a forged address, it may be: answers do not arrive */
+        struct client *c = client_make(w, NULL);
+        client_write(c);
+        c->silent = true;
+    }
+    world_run(w, second / 10, NULL);
+    assert_int_equal(world_counts(w)->handshakes, 4);
+    assert_int_equal(world_counts(w)->retries, 16);
+    struct client *c = world_connect(w, NULL); /* who is there has a way in */
+    assert_true(c->established && c->retried);
+    c = world_connect(w, &(struct client_options){.host = 9});
+    assert_true(c->established && !c->retried);
+    world_run(w, second / 10, NULL);
+    /* Who is there may have eight. */
+    const struct client_options known = {.host = 9, .token = c->token, .token_size = c->token_size};
+    for (int i = 0; i < 20; i++) {
+        c = client_make(w, &known);
+        client_write(c);
+        c->silent = true;
+    }
+    world_run(w, second / 10, NULL);
+    assert_int_equal(world_counts(w)->handshakes, 8); /* the first four are late */
+    assert_int_equal(world_counts(w)->drops[TSR_HTTP3_DROP_ADDRESS_HANDSHAKES], 12);
+    world_run(w, 20 * second, NULL);
+    assert_int_equal(world_counts(w)->handshakes, 0);
+    assert_true(world_connect(w, &known)->established);
+}
+
+static void little_memory_an_address(struct tsr_http3_options *o)
+{
+    o->address.bytes = 600 << 10;
+}
+
+static void test_connections_memory_of_an_address(void **state)
+{
+    struct world *w = with(state, little_memory_an_address);
+    for (int i = 0; i < 20; i++) {
+        client_make(w, NULL);
+    }
+    world_run(w, 5 * second, world_established);
+    uint64_t established = world_counts(w)->established;
+    assert_true(established >= 5 && established < 20);
+    assert_true(world_counts(w)->drops[TSR_HTTP3_DROP_ADDRESS_MEMORY] > 0);
+    struct client *c = client_make(w, &(struct client_options){.host = 9});
+    world_run(w, second, NULL);
+    assert_true(c->established && ask(w, c));
+}
+
+static void few_datagrams(struct tsr_http3_options *o)
+{
+    o->datagrams_max = 20;
+    o->address.datagrams = 30;
+}
+
+static void test_connections_rate(void **state)
+{
+    struct world *w = with(state, few_datagrams);
+    struct client *c = world_connect(w, NULL);
+    struct client *d = world_connect(w, NULL);
+    world_run(w, second, NULL);
+    w->now_ns = w->now_ns / second * second + second;
+    const struct tsr_http3_counts *counts = world_counts(w);
+    for (int i = 0; i < 40; i++) {
+        client_ask(c, "GET", "/none", NULL);
+        world_run(w, 5 * ms, NULL);
+    }
+    assert_true(counts->drops[TSR_HTTP3_DROP_RATE] > 0);
+    assert_true(counts->requests < 40);
+    assert_true(world_run(w, 20 * second, world_answered)); /* as after any loss */
+    assert_true(ask(w, d));
+    assert_true(world_connect(w, &(struct client_options){.host = 9})->established);
 }
 
 static void test_connections_many(void **state)
@@ -485,6 +566,26 @@ static void test_connections_garbage(void **state)
     assert_true(ask(w, c));
 }
 
+/* Each costs keys, so each is counted. */
+static void test_connections_garbage_initial(void **state)
+{
+    struct world *w = with(state, NULL);
+    w->spoil = 1000;
+    for (int i = 0; i < 50; i++) {
+        struct client *c = client_make(w, NULL);
+        client_write(c);
+        c->silent = true;
+    }
+    world_run(w, second, NULL);
+    const uint64_t *drops = world_counts(w)->drops;
+    assert_int_equal(world_counts(w)->conns, 0);
+    assert_int_equal(drops[TSR_HTTP3_DROP_INITIAL] + drops[TSR_HTTP3_DROP_UNKNOWN] +
+                         drops[TSR_HTTP3_DROP_MALFORMED] + drops[TSR_HTTP3_DROP_SHORT] +
+                         world_counts(w)->negotiations,
+                     50);
+    assert_true(drops[TSR_HTTP3_DROP_INITIAL] > 25);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -497,6 +598,9 @@ int main(void)
         cmocka_unit_test_teardown(test_connections_amplification, teardown),
         cmocka_unit_test_teardown(test_connections_full, teardown),
         cmocka_unit_test_teardown(test_connections_address, teardown),
+        cmocka_unit_test_teardown(test_connections_handshakes_of_an_address, teardown),
+        cmocka_unit_test_teardown(test_connections_memory_of_an_address, teardown),
+        cmocka_unit_test_teardown(test_connections_rate, teardown),
         cmocka_unit_test_teardown(test_connections_many, teardown),
         cmocka_unit_test_teardown(test_connections_reload, teardown),
         cmocka_unit_test_teardown(test_connections_client_certificate, teardown),
@@ -510,6 +614,7 @@ int main(void)
         cmocka_unit_test_teardown(test_connections_drain, teardown),
         cmocka_unit_test_teardown(test_connections_rapid_reset, teardown),
         cmocka_unit_test_teardown(test_connections_garbage, teardown),
+        cmocka_unit_test_teardown(test_connections_garbage_initial, teardown),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     certificate_remove(&world_certificate);

@@ -16,7 +16,7 @@ static void test_memory_blocks_hold_what_is_asked(void **state)
     struct tsr_http3_region region;
     (void)state;
     assert_true(tsr_http3_region_init(&region, (size_t)1 << 30));
-    struct tsr_http3_account account = {&region, 0, SIZE_MAX, false};
+    struct tsr_http3_account account = {.region = &region, .max = SIZE_MAX};
     for (size_t size = 1; size <= TSR_HTTP3_BLOCK_MAX - 16; size += size < 5000 ? 1 : 997) {
         uint8_t *block = tsr_http3_malloc(size, &account);
         assert_non_null(block);
@@ -44,13 +44,20 @@ static void test_memory_accounts_are_bounded(void **state)
     struct tsr_http3_region region;
     (void)state;
     assert_true(tsr_http3_region_init(&region, 1 << 20));
-    struct tsr_http3_account account = {&region, 0, 1000, false};
+    struct tsr_http3_account all = {.region = &region, .max = 2000};
+    struct tsr_http3_account account = {.region = &region, .parent = &all, .max = 1000};
     void *block = tsr_http3_malloc(800, &account);
     assert_non_null(block);
     assert_false(account.overdrawn);
     assert_null(tsr_http3_malloc(800, &account));
     assert_true(account.overdrawn);
-    struct tsr_http3_account other = {&region, 0, SIZE_MAX, false};
+    struct tsr_http3_account brother = {.region = &region, .parent = &all, .max = SIZE_MAX};
+    void *last = tsr_http3_malloc(1000, &brother);
+    assert_non_null(last);
+    assert_null(tsr_http3_malloc(1000, &brother)); /* together they have no more */
+    tsr_http3_free(last, &brother);
+    assert_int_equal(all.used, account.used);
+    struct tsr_http3_account other = {.region = &region, .max = SIZE_MAX};
     assert_non_null(tsr_http3_malloc(800, &other));
     tsr_http3_free(block, &account);
     assert_ptr_equal(tsr_http3_malloc(800, &other), block); /* what one leaves the next one takes */

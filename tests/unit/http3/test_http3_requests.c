@@ -235,6 +235,35 @@ static void test_requests_slow_tokens(void **state)
     assert_int_equal(a->body.size, 200);
 }
 
+static void test_requests_of_an_address(void **state)
+{
+    struct tsr_http3_options o;
+    world_options(NULL, &o);
+    o.address.requests = 2;
+    struct world *w = *state = world_make(&o);
+    fake_reset();
+    struct client *c = world_connect(w, NULL), *d = world_connect(w, NULL);
+    struct client *other = world_connect(w, &(struct client_options){.host = 9});
+    struct answer *first = client_ask(c, "GET", "/wait", NULL);
+    client_ask(d, "GET", "/wait", NULL);
+    world_run(w, second, NULL);
+    struct answer *third = client_ask(c, "GET", "/echo", NULL);
+    struct answer *elsewhere = client_ask(other, "GET", "/echo", NULL);
+    world_run(w, second, NULL);
+    assert_non_null(strstr(third->head.bytes, ":status: 429\n"));
+    assert_non_null(strstr(third->body.bytes, "of this address"));
+    assert_non_null(strstr(elsewhere->head.bytes, ":status: 200\n"));
+    assert_int_equal(fake.open, 2);
+    ngtcp2_conn_shutdown_stream(c->quic, 0, first->id, NGHTTP3_H3_REQUEST_CANCELLED);
+    world_run(w, second, NULL);
+    assert_int_equal(fake.open, 1);
+    struct answer *fourth = client_ask(d, "GET", "/echo", NULL);
+    world_run(w, second, NULL);
+    assert_non_null(strstr(fourth->head.bytes, ":status: 200\n"));
+    fake_answer(fake.waits, 200, "late");
+    world_run(w, second, NULL);
+}
+
 static void test_requests_cancel(void **state)
 {
     struct world *w = *state;
@@ -406,6 +435,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_requests_early_answer, setup, teardown),
         cmocka_unit_test_setup_teardown(test_requests_slow_reader, setup, teardown),
         cmocka_unit_test_setup_teardown(test_requests_slow_tokens, setup, teardown),
+        cmocka_unit_test_teardown(test_requests_of_an_address, teardown),
         cmocka_unit_test_setup_teardown(test_requests_cancel, setup, teardown),
         cmocka_unit_test_setup_teardown(test_requests_abort, setup, teardown),
         cmocka_unit_test_setup_teardown(test_requests_malformed, setup, teardown),

@@ -45,18 +45,27 @@ struct tsr_http3_options {
 
     uint32_t conns_max;      /* at once; more are refused [4096] */
     uint32_t handshakes_max; /* of these not finished; more are dropped [1024] */
-    uint32_t per_address;    /* connections of one address, IPv6 by its first 64 bits; 0: all [0] */
     uint32_t retry_from;     /* handshakes under way from which on a client must show that its
                                 address is its own (Retry); 0: always [128] */
     uint32_t streams_max;    /* requests of a connection at once [100] */
     uint32_t resets_max;     /* streams that a client gives up, each second and connection; more:
                                 H3_EXCESSIVE_LOAD [100] */
     uint32_t stateless_max;  /* answers to what belongs to no connection, each second [1000] */
-    uint32_t handshake_s;    /* [10] */
-    uint32_t idle_s;         /* seconds without a packet [30] */
-    uint32_t stall_s;        /* a request that comes and an answer that goes, each must ... [30] */
-    uint32_t stall_bytes;    /* ... move as many bytes in that time, or all that there is [4096] */
-    size_t conn_bytes_max; /* of the libraries' memory for one connection; more: it ends [4 MiB] */
+
+    /* Of one address (IPv6: of its first 64 bits). 0: as much as all together may [0] */
+    struct tsr_http3_share {
+        uint32_t conns;
+        uint32_t handshakes; /* under way; from half of it on it must show that it is there */
+        uint32_t requests;   /* that have streams; more are answered 429 */
+        uint32_t datagrams;  /* to established connections, each second; more are not looked at */
+        size_t bytes;        /* of the region; more: what wants it ends */
+    } address;
+    uint32_t datagrams_max; /* to an established connection, each second; 0: any number [50000] */
+    uint32_t handshake_s;   /* [10] */
+    uint32_t idle_s;        /* seconds without a packet [30] */
+    uint32_t stall_s;       /* a request that comes and an answer that goes, each must ... [30] */
+    uint32_t stall_bytes;   /* ... move as many bytes in that time, or all that there is [4096] */
+    size_t conn_bytes_max;  /* of the libraries' memory for one connection; more: it ends [4 MiB] */
     size_t answer_bytes_max; /* queued or not acknowledged, of one connection; more: the answer is
                                 given up [16 MiB] */
     size_t bytes_max;        /* of both, for all connections: the region [1 GiB] */
@@ -104,15 +113,19 @@ void tsr_http3_drain(struct tsr_http3 *http3);
 
 /* Why a datagram was dropped. */
 enum tsr_http3_drop {
-    TSR_HTTP3_DROP_MALFORMED,  /* no QUIC packet, or one that may not come first */
-    TSR_HTTP3_DROP_SHORT,      /* the first of a connection, in less than 1,200 bytes */
-    TSR_HTTP3_DROP_UNKNOWN,    /* of no connection, and not worth an answer */
-    TSR_HTTP3_DROP_CLOSED,     /* of a connection that has ended */
-    TSR_HTTP3_DROP_HANDSHAKES, /* handshakes_max */
-    TSR_HTTP3_DROP_ADDRESS,    /* per_address */
-    TSR_HTTP3_DROP_MEMORY,     /* the region is nearly full */
-    TSR_HTTP3_DROP_LIMITED,    /* stateless_max */
-    TSR_HTTP3_DROP_BUSY,       /* of a handshake, and too many of these wait */
+    TSR_HTTP3_DROP_MALFORMED,          /* no QUIC packet, or one that may not come first */
+    TSR_HTTP3_DROP_SHORT,              /* the first of a connection, in less than 1,200 bytes */
+    TSR_HTTP3_DROP_UNKNOWN,            /* of no connection, and not worth an answer */
+    TSR_HTTP3_DROP_CLOSED,             /* of a connection that has ended */
+    TSR_HTTP3_DROP_HANDSHAKES,         /* handshakes_max */
+    TSR_HTTP3_DROP_INITIAL,            /* the first of a connection, which does not begin one */
+    TSR_HTTP3_DROP_ADDRESS,            /* its address has as many connections as it may, ... */
+    TSR_HTTP3_DROP_ADDRESS_HANDSHAKES, /* ... handshakes under way, ... */
+    TSR_HTTP3_DROP_ADDRESS_MEMORY,     /* ... or nearly as much memory */
+    TSR_HTTP3_DROP_MEMORY,             /* the region is nearly full */
+    TSR_HTTP3_DROP_RATE,               /* datagrams_max, or its address's */
+    TSR_HTTP3_DROP_LIMITED,            /* stateless_max */
+    TSR_HTTP3_DROP_BUSY,               /* of a handshake, and too many of these wait */
     TSR_HTTP3_DROPS,
 };
 
