@@ -139,6 +139,9 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 static uint64_t sleep_ns(const struct loop *loop)
 {
+    if (is_over(loop)) { /* the last connection has just gone */
+        return 0;
+    }
     uint64_t at = earlier(tsr_api_wake_ns(loop->o.api), tsr_http3_wake_ns(loop->o.http3));
     at = earlier(at, earlier(loop->watchdog_ns, loop->files_ns));
     at = loop->drain_until_ns ? earlier(at, loop->drain_until_ns) : at;

@@ -5,6 +5,7 @@ namespace afresh, v0 there and v1 here; with bridged=True net.bridge (bridge.py)
 doors run in the server's namespace. Addresses are OURS and OURS6 (the server's), PEER and PEER6; the first door is
 also asked at CONTROL, a second link that is always there.
 """
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -25,6 +26,7 @@ SERVER, CLIENT, BRIDGE = (f"tsr-{role}{os.getpid()}" for role in "scb")
 OURS, OURS6, PEER, PEER6 = "10.77.0.1", "fd77::1", "10.77.0.2", "fd77::2"
 CONTROL, CONTROL_PEER = "10.78.0.1", "10.78.0.2"
 UDP_PORT = 4433
+DATAPLANE, BYPASS = "dataplane/uring/tessera-dataplane", "dataplane/bypass/tessera-bypass"
 KEY = "sk-test-of-the-second-door"
 DEVICES = {"socket": None, "af_xdp": "net_af_xdp0,iface=v0", "af_packet": "net_af_packet0,iface=v0"}
 libc = ctypes.CDLL(None, use_errno=True)
@@ -176,8 +178,16 @@ class Doors(Box):
         arguments += [word for index in range(len(self.models)) for word in ("--engine", self.socket(index))]
         arguments += [word for address in listen for word in ("--listen", address)]
         arguments += ["--device", device, "--no-huge"] if device else []
-        self.bypass = self._start("dataplane/bypass/tessera-bypass", arguments + list(options), r"^ready", self.prefix)
+        self.bypass = self._start(BYPASS, arguments + list(options), r"^ready", self.prefix)
         return self.bypass.said
+
+    @contextlib.contextmanager
+    def serving(self, net, kind, *options, **link):
+        """tessera-bypass on a fresh link, by a port of this kind of DEVICES."""
+        net.link(ours=kind != "af_packet", **link)
+        self.start_bypass(DEVICES[kind], *options)
+        yield
+        self.stop_bypass()
 
     def bypass_errors(self):
         """All that any tessera-bypass of this box said on stderr."""
@@ -204,6 +214,13 @@ def needs(*programs):
     for program in programs:
         if not os.path.exists(os.path.join(BUILD, program)):
             skip(f"{os.path.basename(program)} was not built: its libraries are missing")
+
+
+def kinds():
+    """Of DEVICES those that this build has."""
+    said = run(os.path.join(BUILD, BYPASS), "--config", "/dev/null", "--tls-certificate", "x", "--tls-key", "x", "--keys", "x", "--no-huge",
+               "--device", "net_none0", "--listen", f"{OURS}:1", check=False).stderr
+    return ["socket"] if "without DPDK" in said else list(DEVICES)
 
 
 def run_tests(names, chosen):

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import tempfile
 
-from net import DEVICES, OURS, OURS6, UDP_PORT, Doors, Net, needs, run, run_tests, skip
+from net import BYPASS, DATAPLANE, OURS, OURS6, UDP_PORT, Doors, Net, kinds, needs, run, run_tests, skip
 
 net = Net()
 
@@ -25,23 +25,25 @@ def answers(said, status):
     return said.count(f":status: {status}")
 
 
-def test_answers_keys_and_the_page():
+def answers_keys_and_the_page():
     for address in (OURS, OURS6):
         said, body = gtlsclient(address, "/")
         assert answers(said, 200) == 1 and body.rstrip().endswith(b"</html>"), said[-600:]
         said, body = gtlsclient(address, "/v1/models")
         assert answers(said, 401) == 1 and b"missing_api_key" in body, (said[-600:], body)
+    said, nothing = gtlsclient(OURS, "/", options=["--http-method=HEAD"])
+    assert answers(said, 200) == 1 and nothing == b"" and f"content-length: {len(gtlsclient(OURS, '/')[1])}" in said, said[-600:]
     said, _ = gtlsclient(OURS, "/health", options=["-n100"])
     assert answers(said, 200) == 100, answers(said, 200)
 
 
-def test_moves_keys_and_versions():
+def moves_keys_and_versions():
     for options in (["--change-local-addr=20ms"], ["--change-local-addr=20ms", "--nat-rebinding"], ["--key-update=20ms"], ["--version=v2"]):
         said, _ = gtlsclient(OURS, "/health", options=["--delay-stream=60ms", *options])
         assert answers(said, 200) == 1, (options, said[-600:])
 
 
-def test_page_through_a_bad_bridge():
+def page_through_a_bad_bridge():
     whole = gtlsclient(OURS, "/")[1]
     net.bridge.set(loss=0.05, reorder=0.1, duplicate=0.05, corrupt=0.02, delay_ms=1)
     for _ in range(3):
@@ -50,15 +52,21 @@ def test_page_through_a_bad_bridge():
     assert min(counts[name] for name in ("lost", "reordered", "duplicated")) > 0, counts
 
 
+def test_devices():
+    for kind in kinds():
+        with doors.serving(net, kind, bridged=True):
+            answers_keys_and_the_page()
+            moves_keys_and_versions()
+            page_through_a_bad_bridge()
+
+
 def main():
-    needs("dataplane/bypass/tessera-bypass", "dataplane/uring/tessera-dataplane")
+    global doors
+    needs(DATAPLANE, BYPASS)
     if run("which", "gtlsclient", check=False).returncode:
         skip("gtlsclient is not installed (ngtcp2-client)")
     with net, Doors() as doors:
-        net.link(bridged=True)
-        doors.start_bypass(DEVICES["socket"])
         run_tests(globals(), sys.argv[1:])
-        doors.stop_bypass()
         doors.stop()
 
 

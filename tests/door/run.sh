@@ -15,7 +15,7 @@ case $1 in
     exec python3 "$here/with_box.py" node --test "$1"
     ;;
 *)
-    if grep -qE '^(import|from) (openai|langchain)' "$1"; then
+    if grep -qE '^(import|from) (aioquic|h3|openai|langchain)' "$1"; then
         [ -x "$python" ] || skip "the client is not there"
     else
         python=python3

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fetches the official OpenAI clients for Python and JavaScript into a folder: setup.sh DIR. What is there is not fetched again.
+# Fetches clients, the official ones of OpenAI for Python and JavaScript and aioquic, into a folder: setup.sh DIR. What is there is not fetched again.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 dir=$1
