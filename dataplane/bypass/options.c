@@ -13,7 +13,7 @@ enum {
     OPT_CONNECTIONS, OPT_PER_ADDRESS, OPT_STREAMS, OPT_RETRY_FROM, OPT_REQUESTS, OPT_BODY, OPT_BODIES, OPT_MEMORY, OPT_CREDIT,
     OPT_HANDSHAKE, OPT_IDLE, OPT_STALL, OPT_DRAIN, OPT_SPIN, OPT_USER, OPT_NO_SANDBOX, OPT_QUIET, OPT_CHECK, OPT_HELP,
     OPT_VERSION, OPT_DEVICE, OPT_GATEWAY, OPT_VLAN, OPT_MTU, OPT_CPUS, OPT_BUFFERS, OPT_NO_HUGE, OPT_EAL,
-    OPT_HANDSHAKES, OPT_HANDSHAKES_EACH, OPT_REQUESTS_EACH, OPT_MEMORY_EACH,
+    OPT_HANDSHAKES, OPT_HANDSHAKES_EACH, OPT_REQUESTS_EACH, OPT_MEMORY_EACH, OPT_CAPTURE,
 };
 
 static const struct tsr_daemon_option names[] = {
@@ -34,7 +34,8 @@ static const struct tsr_daemon_option names[] = {
     {"mtu", TSR_DAEMON_VALUE, OPT_MTU}, {"cpus", TSR_DAEMON_VALUE, OPT_CPUS}, {"buffers", TSR_DAEMON_VALUE, OPT_BUFFERS},
     {"no-huge", TSR_DAEMON_FLAG, OPT_NO_HUGE}, {"eal", TSR_DAEMON_LIST, OPT_EAL},
     {"handshakes", TSR_DAEMON_VALUE, OPT_HANDSHAKES}, {"handshakes-per-address", TSR_DAEMON_VALUE, OPT_HANDSHAKES_EACH},
-    {"requests-per-address", TSR_DAEMON_VALUE, OPT_REQUESTS_EACH}, {"memory-per-address", TSR_DAEMON_VALUE, OPT_MEMORY_EACH}, {0},
+    {"requests-per-address", TSR_DAEMON_VALUE, OPT_REQUESTS_EACH}, {"memory-per-address", TSR_DAEMON_VALUE, OPT_MEMORY_EACH},
+    {"capture", TSR_DAEMON_VALUE, OPT_CAPTURE}, {0},
 };
 /* clang-format on */
 
@@ -107,6 +108,7 @@ void tsr_bypass_options_help(FILE *out)
         "\n"
         "  --spin                  appliance: never sleep, where the door's CPUs are not an "
         "engine's\n"
+        "  --capture FILE          at SIGUSR1 the last packets that were dropped go there (pcap)\n"
         "  --vllm-names            /metrics under vLLM's names too\n"
         "  --user NAME             become this user when started as root [tessera, else nobody];\n"
         "                          it must be able to read keys and certificates\n"
@@ -324,6 +326,9 @@ static int set(void *ctx, int option, const char *text, struct tsr_err *err)
         return tsr_value_number("--drain-seconds", text, 0, SECONDS_MAX, &o->drain_s, err);
     case OPT_SPIN:
         o->spin = true;
+        return 0;
+    case OPT_CAPTURE:
+        o->capture = text;
         return 0;
     case OPT_USER:
         o->user = text;

@@ -383,7 +383,7 @@ void tsr_http3_conn_open(struct tsr_http3 *http3, const struct tsr_datagram *dat
     http3->shaken = true;
     conn->tls = tsr_http3_tls_open(http3->tls, &conn->ref, &conn->credentials);
     if (!conn->tls || !open_quic(conn, datagram, hello)) {
-        tsr_http3_drop(http3, TSR_HTTP3_DROP_MEMORY);
+        tsr_http3_drop(http3, datagram, TSR_HTTP3_DROP_MEMORY);
         free_conn(conn);
         return;
     }
@@ -445,9 +445,10 @@ static void replace(struct tsr_http3_conn *conn, const struct tsr_path *path, co
 
 /* Its answers go less and less often to who goes on sending (RFC 9000, 10.2.1), and only to where
  * they went before: who sends from elsewhere may be anyone. */
-void tsr_http3_closed_read(struct tsr_http3 *http3, struct tsr_http3_closed *closed)
+void tsr_http3_closed_read(struct tsr_http3 *http3, struct tsr_http3_closed *closed,
+                           const struct tsr_datagram *datagram)
 {
-    tsr_http3_drop(http3, TSR_HTTP3_DROP_CLOSED);
+    tsr_http3_drop(http3, datagram, TSR_HTTP3_DROP_CLOSED);
     uint32_t n = ++closed->n_came;
     if (closed->size && (n & (n - 1)) == 0) {
         send_copy(http3, &closed->path, closed->packet, closed->size);
@@ -505,7 +506,6 @@ static void take_error(struct tsr_http3_conn *conn, int rc)
         return;
     case NGTCP2_ERR_DROP_CONN:
     case NGTCP2_ERR_RETRY: /* is decided before a connection is made */
-        tsr_http3_drop(http3, TSR_HTTP3_DROP_INITIAL);
         free_conn(conn);
         return;
     case NGTCP2_ERR_DRAINING:
@@ -570,11 +570,14 @@ void tsr_http3_conn_read(struct tsr_http3_conn *conn, const struct tsr_datagram 
     ngtcp2_path path = tsr_http3_path(&datagram->path, &sockaddrs);
     const ngtcp2_pkt_info info = {datagram->ecn};
     if (conn->established && !spend_datagram(conn)) {
-        tsr_http3_drop(conn->http3, TSR_HTTP3_DROP_RATE);
+        tsr_http3_drop(conn->http3, datagram, TSR_HTTP3_DROP_RATE);
         return;
     }
     int rc = ngtcp2_conn_read_pkt(conn->quic, &path, &info, datagram->bytes, datagram->size,
                                   conn->http3->now_ns);
+    if (rc == NGTCP2_ERR_DROP_CONN || rc == NGTCP2_ERR_RETRY) {
+        tsr_http3_drop(conn->http3, datagram, TSR_HTTP3_DROP_INITIAL);
+    }
     if (rc != 0) {
         take_error(conn, rc);
         return;

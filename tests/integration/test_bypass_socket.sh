@@ -52,7 +52,7 @@ ask() {
     timeout 60 gtlsclient --exit-on-all-streams-close --no-quic-dump --no-http-dump --download="$work/got" "${options[@]}" 127.0.0.1 "$port" \
         "${urls[@]}" >"$work/said" 2>&1 || fail "gtlsclient $*: $(tail -n 5 "$work/said")"
 }
-has() { grep -q -- "$2" "$work/$1" || fail "$1 lacks '$2': $(tail -c 800 "$work/$1")"; }
+has() { grep -aq -- "$2" "$work/$1" || fail "$1 lacks '$2': $(tail -c 800 "$work/$1")"; }
 
 # says TEXT: the door's log does, soon
 says() {
@@ -65,7 +65,7 @@ says() {
 
 make_certificate
 start_engine --threads 1
-start_bypass --retry-from 100
+start_bypass --retry-from 100 --capture "$work/dropped.pcap"
 
 # Small answers, an error, several at once, after loss.
 ask /health
@@ -111,6 +111,21 @@ has got/metrics '^tessera:door_token_work_seconds_count{woken="yes"} [1-9]'
 has got/metrics '^tessera:door_token_seconds_count{woken="yes"} [1-9]'
 has got/metrics '^tessera:door_request_seconds_count [1-9]'
 has got/metrics '^tessera:door_bell_seconds_count [1-9]'
+
+# What was dropped, on demand; the next time it replaces what there was.
+printf 'grabbed' >"/dev/udp/127.0.0.1/$port"
+printf '\300no packet of QUIC' >"/dev/udp/127.0.0.1/$port"
+ask /health
+kill -USR1 "$bypass_pid"
+says 'dropped packets that are kept have been written'
+[ "$(head -c 4 "$work/dropped.pcap" | od -An -tx1 | tr -d ' ')" = 4d3cb2a1 ] || fail "no pcap file"
+has dropped.pcap grabbed
+has dropped.pcap 'no packet of QUIC'
+before=$(stat -c %s "$work/dropped.pcap")
+: >"$work/door.err"
+kill -USR1 "$bypass_pid"
+says 'dropped packets that are kept have been written'
+[ "$(stat -c %s "$work/dropped.pcap")" = "$before" ] || fail "a second capture has $(stat -c %s "$work/dropped.pcap") bytes instead of $before"
 
 # A new certificate, seen by itself and at a signal, then a door that is closing.
 make_certificate
