@@ -10,6 +10,7 @@
 
 #include <tsr/bypass/loop.h>
 #include <tsr/bypass/options.h>
+#include <tsr/bypass/secret.h>
 #include <tsr/daemon/harden.h>
 #include <tsr/daemon/listen.h>
 #include <tsr/daemon/notify.h>
@@ -126,8 +127,12 @@ static int open_outside(struct bypass *b, struct tsr_err *err)
     if (b->options.action == TSR_BYPASS_CHECK) {
         return 0;
     }
+    int rc = tsr_bypass_secret_get(b->options.secret, b->options.http3.secret, err);
+    if (rc < 0) {
+        return rc;
+    }
     b->signals = tsr_start_signals(SIGUSR1, err);
-    int rc = b->signals < 0 ? b->signals : tsr_notify_open(&b->notify, err);
+    rc = b->signals < 0 ? b->signals : tsr_notify_open(&b->notify, err);
     if (rc == 0 && b->options.capture) {
         b->capture = tsr_bypass_capture_open(b->options.capture, err);
         rc = b->capture < 0 ? b->capture : 0;

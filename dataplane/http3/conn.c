@@ -241,22 +241,40 @@ static const ngtcp2_callbacks callbacks = {
 
 /* ---- Its beginning ---- */
 
-static ngtcp2_settings settings_of(const struct tsr_http3 *http3,
-                                   const struct tsr_http3_hello *hello, size_t payload_max)
+/* Payloads that paths often carry, and all that the link does: the largest that arrives is found by
+ * trying (RFC 9000, 14.3). */
+struct probes {
+    uint16_t sizes[6];
+    size_t n;
+};
+
+static struct probes probes_of(size_t payload_max)
 {
-    static const uint16_t probes[] = {1452, 2952, 3952, 5952, 8952};
+    static const uint16_t usual[] = {1452, 2952, 3952, 5952, 8952};
+    struct probes probes = {.n = 0};
+    size_t last = TSR_HTTP3_INITIAL_MIN;
+    for (size_t i = 0; i < sizeof usual / sizeof *usual && usual[i] <= payload_max; i++) {
+        last = probes.sizes[probes.n++] = usual[i];
+    }
+    if (payload_max > last) {
+        probes.sizes[probes.n++] = (uint16_t)payload_max;
+    }
+    return probes;
+}
+
+static ngtcp2_settings settings_of(const struct tsr_http3 *http3,
+                                   const struct tsr_http3_hello *hello, size_t payload_max,
+                                   const struct probes *probes)
+{
     ngtcp2_settings s;
     ngtcp2_settings_default(&s);
     s.initial_ts = http3->now_ns;
-    s.cc_algo = NGTCP2_CC_ALGO_CUBIC;
+    s.cc_algo = http3->options.bbr ? NGTCP2_CC_ALGO_BBR : NGTCP2_CC_ALGO_CUBIC;
     s.handshake_timeout = http3->options.handshake_s * tsr_http3_second;
     s.max_tx_udp_payload_size = payload_max;
-    s.pmtud_probes = probes;
-    while (s.pmtud_probeslen < sizeof probes / sizeof *probes &&
-           probes[s.pmtud_probeslen] <= payload_max) {
-        s.pmtud_probeslen++;
-    }
-    s.no_pmtud = s.pmtud_probeslen == 0;
+    s.pmtud_probes = probes->sizes;
+    s.pmtud_probeslen = probes->n;
+    s.no_pmtud = probes->n == 0;
     s.token = hello->header.token;
     s.tokenlen = hello->header.tokenlen;
     s.token_type = hello->retried     ? NGTCP2_TOKEN_TYPE_RETRY
@@ -302,7 +320,8 @@ static bool open_quic(struct tsr_http3_conn *conn, const struct tsr_datagram *da
     if (!tsr_http3_room(http3, &datagram->path, &capacity)) {
         return false;
     }
-    ngtcp2_settings settings = settings_of(http3, hello, capacity);
+    const struct probes probes = probes_of(capacity);
+    ngtcp2_settings settings = settings_of(http3, hello, capacity, &probes);
     ngtcp2_transport_params params = params_of(http3, hello);
     ngtcp2_cid id = {.datalen = TSR_HTTP3_CID_BYTES};
     if (on_new_id(NULL, &id, params.stateless_reset_token, id.datalen, conn) != 0) {

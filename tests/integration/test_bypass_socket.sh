@@ -65,7 +65,9 @@ says() {
 
 make_certificate
 start_engine --threads 1
-start_bypass --retry-from 100 --capture "$work/dropped.pcap"
+start_bypass --retry-from 100 --capture "$work/dropped.pcap" --secret "$work/secret"
+[ "$(stat -c '%a %s' "$work/secret")" = '600 32' ] || fail "the secret is not of 32 bytes for its owner: $(ls -l "$work/secret")"
+cp "$work/secret" "$work/secret.first"
 
 # Small answers, an error, several at once, after loss.
 ask /health
@@ -137,7 +139,8 @@ has said ':status: 200'
 stop_bypass
 
 # Every client must show its address.
-start_bypass --retry-from 0 --spin
+start_bypass --retry-from 0 --spin --secret "$work/secret" --congestion bbr
+cmp "$work/secret" "$work/secret.first" || fail "the secret was made anew"
 ask /health
 has said ':status: 200'
 ask /metrics

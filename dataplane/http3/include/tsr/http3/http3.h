@@ -44,6 +44,7 @@ struct tsr_http3_options {
      * run learn of its end only by their timeout. */
     uint8_t secret[TSR_HTTP3_SECRET_BYTES];
 
+    bool bbr; /* congestion control by BBR's second version in place of CUBIC (RFC 9438) [false] */
     uint32_t conns_max;      /* at once; more are refused [4096] */
     uint32_t handshakes_max; /* of these not finished; more are dropped [1024] */
     uint32_t retry_from;     /* handshakes under way from which on a client must show that its
