@@ -1,5 +1,6 @@
 #include "memory_priv.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -10,6 +11,18 @@ struct tsr_http3_block {
     };
     uint64_t pad; /* what follows is aligned to 16 */
     uint8_t bytes[];
+};
+
+enum {
+    CHUNK_BYTES = 512 << 10, /* at least one block of the largest class */
+    IDLE_MAX = 16,           /* chunks that are kept for the next one */
+};
+
+/* Where blocks of one class lie. */
+struct tsr_http3_chunk {
+    struct tsr_http3_chunk *next, *prev; /* of the class's open ones; of those without blocks */
+    struct tsr_http3_block *free;        /* blocks that were given back */
+    uint32_t class, carved, used;        /* bytes that were given out once; blocks */
 };
 
 enum { SMALLEST_LOG2 = 6, SMALLEST = 1 << SMALLEST_LOG2, STEPS_LOG2 = 3, ALIGNMENT = 16 };
@@ -40,11 +53,16 @@ static uint32_t class_of(size_t size)
 
 bool tsr_http3_region_init(struct tsr_http3_region *region, size_t size)
 {
-    *region = (struct tsr_http3_region){.size = size};
+    *region = (struct tsr_http3_region){.n_chunks = (uint32_t)(size / CHUNK_BYTES), .size = size};
     void *base = mmap(NULL, size, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     region->base = base == MAP_FAILED ? NULL : base;
-    return region->base;
+    region->chunks = calloc(region->n_chunks + 1, sizeof *region->chunks);
+    for (uint32_t i = 0; region->chunks && i < region->n_chunks; i++) {
+        region->chunks[i].next = i + 1 < region->n_chunks ? &region->chunks[i + 1] : NULL;
+    }
+    region->cold = region->n_chunks ? region->chunks : NULL;
+    return region->base && region->chunks;
 }
 
 void tsr_http3_region_fini(struct tsr_http3_region *region)
@@ -52,27 +70,108 @@ void tsr_http3_region_fini(struct tsr_http3_region *region)
     if (region->base) {
         munmap(region->base, region->size);
     }
+    free(region->chunks);
+}
+
+static uint8_t *bytes_of(const struct tsr_http3_region *region, const struct tsr_http3_chunk *chunk)
+{
+    return region->base + (size_t)(chunk - region->chunks) * CHUNK_BYTES;
+}
+
+static bool is_full(const struct tsr_http3_chunk *chunk)
+{
+    return !chunk->free && CHUNK_BYTES - chunk->carved < size_of(chunk->class);
+}
+
+static void push(struct tsr_http3_chunk **list, struct tsr_http3_chunk *chunk)
+{
+    chunk->prev = NULL;
+    chunk->next = *list;
+    if (*list) {
+        (*list)->prev = chunk;
+    }
+    *list = chunk;
+}
+
+static void pull(struct tsr_http3_chunk **list, struct tsr_http3_chunk *chunk)
+{
+    *(chunk->prev ? &chunk->prev->next : list) = chunk->next;
+    if (chunk->next) {
+        chunk->next->prev = chunk->prev;
+    }
+}
+
+/* One with room for a block of the class; where the region has no chunk left, of a larger one. */
+static struct tsr_http3_chunk *chunk_for(struct tsr_http3_region *region, uint32_t class)
+{
+    struct tsr_http3_chunk **list = region->idle ? &region->idle : &region->cold, *chunk = *list;
+    if (region->open[class]) {
+        return region->open[class];
+    }
+    if (chunk) {
+        region->n_idle -= list == &region->idle;
+        pull(list, chunk);
+        *chunk = (struct tsr_http3_chunk){.class = class};
+        push(&region->open[class], chunk);
+        return chunk;
+    }
+    while (++class < TSR_HTTP3_SIZES && !region->open[class]) {
+    }
+    return class < TSR_HTTP3_SIZES ? region->open[class] : NULL;
 }
 
 static struct tsr_http3_block *take(struct tsr_http3_region *region, uint32_t class)
 {
-    struct tsr_http3_block *block = region->free[class];
-    if (block) {
-        region->free[class] = block->next;
-        return block;
-    }
-    if (region->size - region->touched < size_of(class)) {
+    struct tsr_http3_chunk *chunk = chunk_for(region, class);
+    if (!chunk) {
         return NULL;
     }
-    block = (struct tsr_http3_block *)(region->base + region->touched);
-    region->touched += size_of(class);
+    struct tsr_http3_block *block = chunk->free;
+    if (block) {
+        chunk->free = block->next;
+    } else {
+        block = (struct tsr_http3_block *)(bytes_of(region, chunk) + chunk->carved);
+        chunk->carved += (uint32_t)size_of(chunk->class);
+    }
+    block->class = chunk->class;
+    chunk->used++;
+    if (is_full(chunk)) {
+        pull(&region->open[chunk->class], chunk);
+    }
     return block;
+}
+
+/* Its memory goes back to the kernel where enough are idle. */
+static void retire(struct tsr_http3_region *region, struct tsr_http3_chunk *chunk)
+{
+    pull(&region->open[chunk->class], chunk);
+    if (region->n_idle < IDLE_MAX) {
+        region->n_idle++;
+        push(&region->idle, chunk);
+    } else {
+        madvise(bytes_of(region, chunk), CHUNK_BYTES, MADV_DONTNEED);
+        push(&region->cold, chunk);
+    }
+}
+
+static void give(struct tsr_http3_region *region, struct tsr_http3_block *block)
+{
+    size_t at = (size_t)((uint8_t *)block - region->base) / CHUNK_BYTES;
+    struct tsr_http3_chunk *chunk = &region->chunks[at];
+    if (is_full(chunk)) {
+        push(&region->open[chunk->class], chunk);
+    }
+    block->next = chunk->free;
+    chunk->free = block;
+    if (--chunk->used == 0) {
+        retire(region, chunk);
+    }
 }
 
 static bool can_pay(const struct tsr_http3_account *account, size_t size)
 {
     for (; account; account = account->parent) {
-        if (account->max - account->used < size) {
+        if (account->used > account->max || account->max - account->used < size) {
             return false;
         }
     }
@@ -108,8 +207,7 @@ void *tsr_http3_malloc(size_t size, void *ctx)
         account->overdrawn = true;
         return NULL;
     }
-    block->class = class;
-    pay(account, size_of(class));
+    pay(account, size_of(block->class));
     return block->bytes;
 }
 
@@ -125,10 +223,8 @@ void tsr_http3_free(void *bytes, void *ctx)
     }
     struct tsr_http3_account *account = ctx;
     struct tsr_http3_block *block = block_of(bytes);
-    uint32_t class = block->class;
-    pay_back(account, size_of(class));
-    block->next = account->region->free[class];
-    account->region->free[class] = block;
+    pay_back(account, size_of(block->class));
+    give(account->region, block);
 }
 
 void *tsr_http3_calloc(size_t n, size_t size, void *ctx)

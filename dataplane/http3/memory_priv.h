@@ -1,6 +1,7 @@
 /* Memory of connections: blocks of fixed sizes out of one region, which is reserved at the start
- * and touched as it is needed. A freed block serves the next one of its size: no search and no
- * merging, since connections are alike. */
+ * and touched as it is needed. Blocks of one size lie together in chunks: a chunk whose blocks have
+ * all been freed serves any size, so that what one attack has needed does not lack afterwards, and
+ * most of it goes back to the kernel. No search. */
 #ifndef TSR_HTTP3_MEMORY_PRIV_H
 #define TSR_HTTP3_MEMORY_PRIV_H
 
@@ -13,14 +14,17 @@ enum {
     TSR_HTTP3_BLOCK_MAX = 384 << 10, /* the last of them */
 };
 
-struct tsr_http3_block;
+struct tsr_http3_chunk;
 
 struct tsr_http3_region {
     uint8_t *base;
     size_t size;
-    size_t touched; /* the first so many bytes have been given out once */
     size_t used;
-    struct tsr_http3_block *free[TSR_HTTP3_SIZES];
+    uint32_t n_chunks, n_idle;
+    struct tsr_http3_chunk *chunks;
+    struct tsr_http3_chunk *open[TSR_HTTP3_SIZES]; /* which have room for a block */
+    struct tsr_http3_chunk *idle;                  /* without blocks */
+    struct tsr_http3_chunk *cold;                  /* and without memory of the kernel's */
 };
 
 /* What one connection has of it. Where it is full, more fails, and counts. */

@@ -65,6 +65,50 @@ static void test_memory_accounts_are_bounded(void **state)
     tsr_http3_region_fini(&region);
 }
 
+/* What blocks of one size have used up serves another size when they are freed. */
+static void test_memory_serves_other_sizes_afterwards(void **state)
+{
+    enum { SIZES = 4, BYTES = 8 << 20, BLOCKS_MAX = BYTES / 1000 };
+    static void *blocks[BLOCKS_MAX];
+    static const size_t sizes[SIZES] = {1000, 16000, 300000, 5000};
+    struct tsr_http3_region region;
+    (void)state;
+    assert_true(tsr_http3_region_init(&region, BYTES));
+    struct tsr_http3_account account = {.region = &region, .max = SIZE_MAX};
+    for (int i = 0; i < 2 * SIZES; i++) {
+        size_t n = 0;
+        while ((blocks[n] = tsr_http3_malloc(sizes[i % SIZES], &account))) {
+            memset(blocks[n++], i, sizes[i % SIZES]);
+        }
+        assert_true(n >= BYTES / sizes[i % SIZES] / 2);
+        while (n) {
+            tsr_http3_free(blocks[--n], &account);
+        }
+        assert_int_equal(region.used, 0);
+    }
+    tsr_http3_region_fini(&region);
+}
+
+/* Where all chunks have other sizes, a larger block will do. */
+static void test_memory_larger_block_in_need(void **state)
+{
+    struct tsr_http3_region region;
+    (void)state;
+    assert_true(tsr_http3_region_init(&region, 2 << 20));
+    struct tsr_http3_account account = {.region = &region, .max = SIZE_MAX};
+    void *large = tsr_http3_malloc(2000, &account), *block;
+    while ((block = tsr_http3_malloc(300000, &account))) {
+        memset(block, 1, 300000);
+    }
+    void *small = tsr_http3_malloc(1000, &account);
+    assert_non_null(small);
+    size_t used = region.used;
+    tsr_http3_free(small, &account);
+    assert_true(used - region.used >= 2000);
+    tsr_http3_free(large, &account);
+    tsr_http3_region_fini(&region);
+}
+
 /* An idle connection whose client has gone without a word: so that what is malloc'ed is the
  * server's. */
 static void leave_connection(struct world *w)
@@ -108,6 +152,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_blocks_hold_what_is_asked),
         cmocka_unit_test(test_memory_accounts_are_bounded),
+        cmocka_unit_test(test_memory_serves_other_sizes_afterwards),
+        cmocka_unit_test(test_memory_larger_block_in_need),
         cmocka_unit_test(test_memory_of_a_connection),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
