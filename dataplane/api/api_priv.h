@@ -287,8 +287,6 @@ struct tsr_api {
     struct tsr_api_exchange *due;     /* those with a deadline */
     uint64_t due_ns;                  /* none of them is due before */
 
-    /* Of a door with several threads: the first one's API, in which they all begin. */
-    struct tsr_api *first, *threads, *next_thread;
     struct tsr_figure figures[TSR_API_FIGURES_MAX];
     uint32_t n_figures;
     uint64_t answered[API_ROUTES_MAX][API_STATUSES_MAX];
@@ -310,6 +308,7 @@ void api_exchange_due(struct tsr_api_exchange *x);
 void api_head(struct tsr_api_exchange *x, unsigned status, const char *content_type,
               uint64_t body_bytes, const struct tsr_api_header *headers, uint32_t n_headers);
 void api_body(struct tsr_api_exchange *x, const void *bytes, size_t size, uint64_t token_ns);
+void api_lend(struct tsr_api_exchange *x, const void *bytes, size_t size); /* they stay */
 
 /* The exchange is gone after these; what it asked is cancelled. */
 void api_end(struct tsr_api_exchange *x);
@@ -367,11 +366,5 @@ void api_ask_release(struct api_ask *ask);
 
 /* Grants what may be granted, for the door holds less. */
 void api_ask_grant(struct tsr_api_exchange *x);
-
-/* A count that its own thread alone writes, as any thread of the door may read it. */
-static inline uint64_t api_load(const uint64_t *count)
-{
-    return __atomic_load_n(count, __ATOMIC_RELAXED);
-}
 
 #endif

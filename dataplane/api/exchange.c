@@ -216,6 +216,16 @@ void api_body(struct tsr_api_exchange *x, const void *bytes, size_t size, uint64
     x->door->body(x->stream, bytes, size, token_ns);
 }
 
+void api_lend(struct tsr_api_exchange *x, const void *bytes, size_t size)
+{
+    if (!x->door->lend) {
+        api_body(x, bytes, size, 0);
+        return;
+    }
+    x->held_bytes += size;
+    x->door->lend(x->stream, bytes, size);
+}
+
 void api_end(struct tsr_api_exchange *x)
 {
     const struct tsr_api_door *door = x->door;

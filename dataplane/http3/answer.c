@@ -74,23 +74,38 @@ static void on_head(void *user, const struct tsr_api_answer *answer)
     tsr_http3_conn_ready(conn);
 }
 
-static void on_body(void *user, const void *bytes, size_t size, uint64_t token_ns)
+typedef bool put_fn(struct tsr_http3_queue *queue, struct tsr_http3_account *account,
+                    const void *bytes, size_t size);
+
+static bool put_body(struct tsr_http3_stream *stream, put_fn *put, const void *bytes, size_t size)
 {
-    struct tsr_http3_stream *stream = user;
     struct tsr_http3_conn *conn = stream->conn;
     if (stream->is_head || stream->given_up || !size) {
-        return;
+        return false;
     }
     if (!stream->out.held) {
         tsr_http3_stream_moves(stream);
     }
-    if (!tsr_http3_queue_put(&stream->out, &conn->answers, bytes, size)) {
+    if (!put(&stream->out, &conn->answers, bytes, size)) {
         break_off(stream);
-        return;
+        return false;
     }
-    stream->token_ns = token_ns ? token_ns : stream->token_ns;
     nghttp3_conn_resume_stream(conn->http, stream->id);
     tsr_http3_conn_ready(conn);
+    return true;
+}
+
+static void on_body(void *user, const void *bytes, size_t size, uint64_t token_ns)
+{
+    struct tsr_http3_stream *stream = user;
+    if (put_body(stream, tsr_http3_queue_put, bytes, size) && token_ns) {
+        stream->token_ns = token_ns;
+    }
+}
+
+static void on_lend(void *user, const void *bytes, size_t size)
+{
+    put_body(user, tsr_http3_queue_lend, bytes, size);
 }
 
 /* What still comes of the request is of no use (RFC 9114, 4.1.1). */
@@ -117,6 +132,7 @@ static void on_abort(void *user)
 const struct tsr_api_door tsr_http3_door = {
     .head = on_head,
     .body = on_body,
+    .lend = on_lend,
     .end = on_end,
     .abort = on_abort,
 };

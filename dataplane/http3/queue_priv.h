@@ -20,6 +20,10 @@ struct tsr_http3_queue {
 bool tsr_http3_queue_put(struct tsr_http3_queue *queue, struct tsr_http3_account *account,
                          const void *bytes, size_t size);
 
+/* The same of bytes that stay where they are, and are not copied. False: nothing is queued. */
+bool tsr_http3_queue_lend(struct tsr_http3_queue *queue, struct tsr_http3_account *account,
+                          const void *bytes, size_t size);
+
 /* Fills up to n_max parts with bytes that were not taken, which are taken by this. Returns how
  * many. */
 size_t tsr_http3_queue_take(struct tsr_http3_queue *queue, nghttp3_vec *parts, size_t n_max);

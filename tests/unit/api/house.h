@@ -116,7 +116,8 @@ static inline void told_abort(void *stream)
     told->aborted = true;
 }
 
-static const struct tsr_api_door house_door = {told_head, told_body, told_end, told_abort};
+static const struct tsr_api_door house_door = {
+    .head = told_head, .body = told_body, .end = told_end, .abort = told_abort};
 
 /* ---- The engine ---- */
 

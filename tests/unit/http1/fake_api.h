@@ -5,6 +5,7 @@
  *   /wait    nothing, until the test answers   /none    204
  *   /refuse  401 from the head alone           /full    413 when more than ten bytes of body came
  *   /abort   half an answer, then no more      /long    FAKE_LONG_BYTES, of known length
+ *   /lent    fake_lent, which stays
  *
  * One file includes it: it defines the functions of api.h that a door calls. */
 #ifndef TSR_TEST_FAKE_API_H
@@ -18,11 +19,12 @@
 #define FAKE_LONG_BYTES 1000000
 #endif
 
-enum fake_kind { ECHO, STREAM, WAIT, NONE, REFUSE, FULL, ABORT, LONG, N_KINDS };
+enum fake_kind { ECHO, STREAM, WAIT, NONE, REFUSE, FULL, ABORT, LONG, LENT, N_KINDS };
 
 static const char *const fake_paths[N_KINDS] = {
-    [ECHO] = "/echo",     [STREAM] = "/stream", [WAIT] = "/wait",   [NONE] = "/none",
-    [REFUSE] = "/refuse", [FULL] = "/full",     [ABORT] = "/abort", [LONG] = "/long",
+    [ECHO] = "/echo",   [STREAM] = "/stream", [WAIT] = "/wait",
+    [NONE] = "/none",   [REFUSE] = "/refuse", [FULL] = "/full",
+    [ABORT] = "/abort", [LONG] = "/long",     [LENT] = "/lent",
 };
 
 struct tsr_api_exchange {
@@ -75,6 +77,18 @@ static void fake_head(struct tsr_api_exchange *exchange, unsigned status, uint64
 static void fake_body(struct tsr_api_exchange *exchange, const char *text, uint64_t token_ns)
 {
     exchange->door->body(exchange->stream, text, strlen(text), token_ns);
+}
+
+static char fake_lent[100000];
+
+static void fake_lend(struct tsr_api_exchange *exchange)
+{
+    memset(fake_lent, 'x', sizeof fake_lent);
+    if (exchange->door->lend) {
+        exchange->door->lend(exchange->stream, fake_lent, sizeof fake_lent);
+    } else {
+        exchange->door->body(exchange->stream, fake_lent, sizeof fake_lent, 0);
+    }
 }
 
 static void fake_end(struct tsr_api_exchange *exchange)
@@ -171,6 +185,11 @@ bool tsr_api_body_end(struct tsr_api_exchange *exchange, uint64_t now_ns)
         for (unsigned i = 0; i < FAKE_LONG_BYTES / 50; i++) {
             fake_body(exchange, "0123456789012345678901234567890123456789012345678\n", 0);
         }
+        fake_end(exchange);
+        return false;
+    case LENT:
+        fake_head(exchange, 200, sizeof fake_lent);
+        fake_lend(exchange);
         fake_end(exchange);
         return false;
     default:

@@ -218,6 +218,30 @@ static void test_requests_slow_reader(void **state)
     assert_int_equal(fake.open, 0);
 }
 
+/* What stays is not copied, however many ask for it and do not read. */
+static void test_requests_lent(void **state)
+{
+    enum { N = 90 };
+    struct world *w = *state;
+    struct client *c = world_connect(w, &(struct client_options){.stream_window = 1000});
+    client_ask(c, "GET", "/echo", NULL);
+    world_run(w, second, NULL);
+    uint64_t before = world_counts(w)->bytes;
+    c->reads = false;
+    for (int i = 0; i < N; i++) {
+        client_ask(c, "GET", "/lent", NULL);
+    }
+    world_run(w, second, NULL);
+    assert_true(world_counts(w)->bytes - before < N * 8192);
+    struct client *other = world_connect(w, NULL);
+    w->loss = 50;
+    struct answer *a = client_ask(other, "GET", "/lent", NULL);
+    world_run(w, 10 * second, NULL);
+    assert_true(a->ended);
+    assert_int_equal(a->body.size, sizeof fake_lent);
+    assert_memory_equal(a->body.bytes, fake_lent, sizeof fake_lent);
+}
+
 static void test_requests_slow_tokens(void **state)
 {
     struct world *w = *state;
@@ -434,6 +458,7 @@ int main(void)
         cmocka_unit_test(test_requests_bad_link),
         cmocka_unit_test_setup_teardown(test_requests_early_answer, setup, teardown),
         cmocka_unit_test_setup_teardown(test_requests_slow_reader, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_requests_lent, setup, teardown),
         cmocka_unit_test_setup_teardown(test_requests_slow_tokens, setup, teardown),
         cmocka_unit_test_teardown(test_requests_of_an_address, teardown),
         cmocka_unit_test_setup_teardown(test_requests_cancel, setup, teardown),

@@ -67,6 +67,8 @@ struct tsr_api_door {
     void (*head)(void *stream, const struct tsr_api_answer *answer);
     /* token_ns: when the engine published the newest token in it (CLOCK_MONOTONIC), 0: none. */
     void (*body)(void *stream, const void *bytes, size_t size, uint64_t token_ns);
+    /* As body(), of bytes that stay as long as the api (the page). NULL: body() has them all. */
+    void (*lend)(void *stream, const void *bytes, size_t size);
     void (*end)(void *stream);
     void (*abort)(void *stream); /* after head(): the rest will not come, so close or reset */
 };
@@ -129,11 +131,6 @@ struct tsr_api_options {
     struct tsr_api_text page; /* served at "/"; empty: none. The caller's, unchanged */
     const char *page_policy;  /* its Content-Security-Policy */
     uint32_t credit_tokens;   /* granted ahead of the reader, per answer [64] */
-    /* The API of another thread of the same door, with the same options, NULL: none. Limits of keys
-     * hold for both in all, and /metrics of each counts for both; so for all that name it. Create
-     * all and add the same figures to each before the threads start, and destroy them when they
-     * have ended, it the last. */
-    struct tsr_api *first;
 };
 
 /* The defaults in brackets above. */
