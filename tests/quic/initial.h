@@ -44,9 +44,17 @@ static inline void initial_expand(const uint8_t secret[32], const char *label, u
     }
 }
 
+/* Of AES-128-GCM. */
 struct initial_keys {
     uint8_t key[16], iv[12], hp[16];
 };
+
+static inline void initial_keys_of(struct initial_keys *keys, const uint8_t secret[32])
+{
+    initial_expand(secret, "quic key", keys->key, sizeof keys->key);
+    initial_expand(secret, "quic iv", keys->iv, sizeof keys->iv);
+    initial_expand(secret, "quic hp", keys->hp, sizeof keys->hp);
+}
 
 /* RFC 9001, 5.2: anyone can, who sees the id. */
 static inline void initial_derive(struct initial_keys *keys, const uint8_t *dcid, size_t size)
@@ -60,9 +68,7 @@ static inline void initial_derive(struct initial_keys *keys, const uint8_t *dcid
         abort();
     }
     initial_expand(first, "client in", secret, sizeof secret);
-    initial_expand(secret, "quic key", keys->key, sizeof keys->key);
-    initial_expand(secret, "quic iv", keys->iv, sizeof keys->iv);
-    initial_expand(secret, "quic hp", keys->hp, sizeof keys->hp);
+    initial_keys_of(keys, secret);
 }
 
 /* One block of AES-128. */
@@ -78,27 +84,31 @@ static inline void initial_mask(const uint8_t key[16], const uint8_t sample[16],
     gnutls_cipher_deinit(cipher);
 }
 
-/* Protects bytes[0, head), which ends with the packet's number, and the frames behind it. */
-static inline void initial_protect(const struct initial *initial, uint8_t *bytes, size_t head)
+/* Protects a packet in place (RFC 9001, 5.3 and 5.4): bytes[0, head) end with the packet's number,
+ * of number_bytes; the frames behind it are so many that there is room for the tag of 16 bytes. */
+static inline void initial_protect(const struct initial_keys *keys, uint8_t *bytes, size_t head,
+                                   uint32_t number, size_t number_bytes, size_t frames)
 {
-    enum { TAG = 16, NUMBER_BYTES = 1 };
-    struct initial_keys keys;
-    initial_derive(&keys, initial->dcid, initial->dcid_bytes);
-    keys.iv[sizeof keys.iv - 1] ^= initial->number;
-    uint8_t plain[INITIAL_BYTES] = {0}, mask[16];
-    size_t room = INITIAL_BYTES - head - TAG, sealed = room + TAG;
-    memcpy(plain, initial->frames, initial->frames_bytes);
-    const gnutls_datum_t key = {keys.key, sizeof keys.key};
+    enum { TAG = 16 };
+    uint8_t iv[12], mask[16];
+    size_t sealed = frames + TAG;
+    const gnutls_datum_t key = {(unsigned char *)keys->key, sizeof keys->key};
     gnutls_aead_cipher_hd_t aead;
+    memcpy(iv, keys->iv, sizeof iv);
+    for (size_t i = 0; i < 4; i++) {
+        iv[11 - i] ^= (uint8_t)(number >> 8 * i);
+    }
     if (gnutls_aead_cipher_init(&aead, GNUTLS_CIPHER_AES_128_GCM, &key) < 0 ||
-        gnutls_aead_cipher_encrypt(aead, keys.iv, sizeof keys.iv, bytes, head, TAG, plain, room,
+        gnutls_aead_cipher_encrypt(aead, iv, sizeof iv, bytes, head, TAG, bytes + head, frames,
                                    bytes + head, &sealed) < 0) {
         abort();
     }
     gnutls_aead_cipher_deinit(aead);
-    initial_mask(keys.hp, bytes + head - NUMBER_BYTES + 4, mask);
-    bytes[0] ^= mask[0] & 0x0f;
-    bytes[head - 1] ^= mask[1];
+    initial_mask(keys->hp, bytes + head - number_bytes + 4, mask);
+    bytes[0] ^= mask[0] & (bytes[0] & 0x80 ? 0x0f : 0x1f);
+    for (size_t i = 0; i < number_bytes; i++) {
+        bytes[head - number_bytes + i] ^= mask[1 + i];
+    }
 }
 
 /* INITIAL_BYTES of a datagram. */
@@ -124,7 +134,11 @@ static inline void initial_write(const struct initial *initial, uint8_t *bytes)
     *at++ = (uint8_t)(0x40 | rest >> 8);
     *at++ = (uint8_t)rest;
     *at++ = initial->number;
-    initial_protect(initial, bytes, (size_t)(at - bytes));
+    struct initial_keys keys;
+    initial_derive(&keys, initial->dcid, initial->dcid_bytes);
+    memset(at, 0, INITIAL_BYTES - (size_t)(at - bytes));
+    memcpy(at, initial->frames, initial->frames_bytes);
+    initial_protect(&keys, bytes, (size_t)(at - bytes), initial->number, 1, rest - 1 - 16);
 }
 
 /* ---- A ClientHello (RFC 8446, 4.1.2) as a CRYPTO frame ---- */
