@@ -17,14 +17,14 @@ void tsr_start_standard(void)
     }
 }
 
-int tsr_start_signals(struct tsr_err *err)
+int tsr_start_signals(int another, struct tsr_err *err)
 {
-    static const int caught[] = {SIGTERM, SIGINT, SIGHUP};
+    const int caught[] = {SIGTERM, SIGINT, SIGHUP, another};
     struct sigaction before;
     sigset_t set;
     sigemptyset(&set);
     for (size_t i = 0; i < sizeof caught / sizeof *caught; i++) {
-        if (sigaction(caught[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) {
+        if (caught[i] && sigaction(caught[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) {
             sigaddset(&set, caught[i]);
         }
     }

@@ -171,7 +171,8 @@ int tsr_api_create(struct tsr_api **out, const struct tsr_api_options *options, 
         rc = api->inner ? 0 : -ENOMEM;
     }
     if (rc == 0 && api->options.keys_path) {
-        rc = tsr_keys_open(&api->keys, api->options.keys_path, err);
+        rc = tsr_keys_open(&api->keys, api->options.keys_path,
+                           options->first ? options->first->keys : NULL, err);
     }
     if (rc == 0 && getrandom(api->random, sizeof api->random, 0) != sizeof api->random) {
         api->random[0] = (uint64_t)getpid();
@@ -184,6 +185,9 @@ int tsr_api_create(struct tsr_api **out, const struct tsr_api_options *options, 
         tsr_api_destroy(api);
         return rc;
     }
+    api->first = options->first ? options->first : api;
+    api->next_thread = api->first->threads;
+    api->first->threads = api;
     *out = api;
     return 0;
 }

@@ -287,6 +287,8 @@ struct tsr_api {
     struct tsr_api_exchange *due;     /* those with a deadline */
     uint64_t due_ns;                  /* none of them is due before */
 
+    /* Of a door with several threads: the first one's API, in which they all begin. */
+    struct tsr_api *first, *threads, *next_thread;
     struct tsr_figure figures[TSR_API_FIGURES_MAX];
     uint32_t n_figures;
     uint64_t answered[API_ROUTES_MAX][API_STATUSES_MAX];
@@ -366,5 +368,11 @@ void api_ask_release(struct api_ask *ask);
 
 /* Grants what may be granted, for the door holds less. */
 void api_ask_grant(struct tsr_api_exchange *x);
+
+/* A count that its own thread alone writes, as any thread of the door may read it. */
+static inline uint64_t api_load(const uint64_t *count)
+{
+    return __atomic_load_n(count, __ATOMIC_RELAXED);
+}
 
 #endif

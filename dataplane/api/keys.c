@@ -2,6 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <search.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,12 +27,28 @@ struct tsr_key {
     uint8_t hash[TSR_KEYS_HASH_BYTES];
     uint64_t tag; /* of the hash; see find() */
 
+    struct account *account;
+    struct ledger *ledger; /* its account's */
+    uint32_t open;         /* requests that hold this key */
+    bool kept;             /* during a reload: it stays */
+    bool gone;             /* left the file; freed with its last request */
+};
+
+/* What the key of a name has used, by all who opened the file together; any of them may write. */
+struct account {
     /* The buckets, as times: when all that was taken will have flowed back. What is taken of a
      * rate of N a minute adds minute / N, and a minute ahead nothing is left. */
-    uint64_t requests_ns, tokens_ns;
-    uint32_t open; /* requests */
-    bool kept;     /* during a reload: it stays */
-    bool gone;     /* left the file; freed with its last request */
+    atomic_uint_least64_t requests_ns, tokens_ns;
+    atomic_uint open; /* requests */
+    uint32_t users;   /* keys; under the ledger's lock */
+    char name[TSR_KEYS_NAME_MAX + 1];
+};
+
+struct ledger {
+    pthread_mutex_t
+        lock;       /* taken when a file is read and when keys end, never by a request's way */
+    void *accounts; /* of tsearch() */
+    uint32_t users; /* struct tsr_keys */
 };
 
 /* Tells one state of the file from another. */
@@ -39,6 +58,7 @@ struct stamp {
 
 struct tsr_keys {
     char *path;
+    struct ledger *ledger;
     struct stamp stamp;
     uint64_t look_ns; /* next */
     uint8_t salt[TSR_KEYS_HASH_BYTES];
@@ -120,7 +140,91 @@ static int read_file(struct tsr_keys *keys, struct tsr_key_line *lines, struct s
     return rc;
 }
 
+/* ---- Accounts ---- */
+
+static int by_account(const void *a, const void *b)
+{
+    return strcmp(((const struct account *)a)->name, ((const struct account *)b)->name);
+}
+
+static struct account *make_account(struct ledger *ledger, const struct account *sought)
+{
+    struct account *account = malloc(sizeof *account);
+    if (account) {
+        *account = *sought;
+    }
+    if (account && !tsearch(account, &ledger->accounts, by_account)) {
+        free(account);
+        account = NULL;
+    }
+    return account;
+}
+
+/* NULL: no memory. */
+static struct account *take_account(struct ledger *ledger, const char *name)
+{
+    struct account sought = {0};
+    snprintf(sought.name, sizeof sought.name, "%s", name);
+    pthread_mutex_lock(&ledger->lock);
+    struct account **found = tfind(&sought, &ledger->accounts, by_account);
+    struct account *account = found ? *found : make_account(ledger, &sought);
+    if (account) {
+        account->users++;
+    }
+    pthread_mutex_unlock(&ledger->lock);
+    return account;
+}
+
+static void leave_account(struct ledger *ledger, struct account *account)
+{
+    pthread_mutex_lock(&ledger->lock);
+    if (--account->users == 0) {
+        tdelete(account, &ledger->accounts, by_account);
+        free(account);
+    }
+    pthread_mutex_unlock(&ledger->lock);
+}
+
+static struct ledger *join_ledger(const struct tsr_keys *first)
+{
+    struct ledger *ledger = first ? first->ledger : calloc(1, sizeof *ledger);
+    if (ledger && !first) {
+        pthread_mutex_init(&ledger->lock, NULL);
+    }
+    if (ledger) {
+        ledger->users++;
+    }
+    return ledger;
+}
+
+static void leave_ledger(struct ledger *ledger)
+{
+    if (ledger && --ledger->users == 0) {
+        pthread_mutex_destroy(&ledger->lock);
+        free(ledger);
+    }
+}
+
 /* ---- Keys in memory ---- */
+
+static void free_key(struct tsr_key *key)
+{
+    leave_account(key->ledger, key->account);
+    free(key);
+}
+
+static struct tsr_key *make_key(struct ledger *ledger, const char *name)
+{
+    struct tsr_key *key = calloc(1, sizeof *key);
+    if (key && !(key->account = take_account(ledger, name))) {
+        free(key);
+        return NULL;
+    }
+    if (key) {
+        key->ledger = ledger;
+    }
+    return key;
+}
 
 /* Keys are sought by a hash under a salt that nobody knows, so that the time which a search takes
  * says nothing about their hashes. */
@@ -147,7 +251,7 @@ static void retire(struct tsr_key *key)
     if (key->open) {
         key->gone = true;
     } else {
-        free(key);
+        free_key(key);
     }
 }
 
@@ -163,7 +267,7 @@ static int match_lines(const struct tsr_keys *keys, const struct tsr_key_line *l
             old++;
         }
         bool known = old < keys->n && order == 0;
-        out[i] = known ? keys->by_name[old] : calloc(1, sizeof *out[i]);
+        out[i] = known ? keys->by_name[old] : make_key(keys->ledger, lines[i].rules.name);
         if (!out[i]) {
             return -ENOMEM;
         }
@@ -175,7 +279,7 @@ static void free_new(struct tsr_key **list, uint32_t n)
 {
     for (uint32_t i = 0; i < n && list[i]; i++) {
         if (!list[i]->rules.name[0]) {
-            free(list[i]);
+            free_key(list[i]);
         }
     }
 }
@@ -263,12 +367,13 @@ int tsr_keys_poll(struct tsr_keys *keys, uint64_t now_ns, struct tsr_err *err)
     return rc < 0 ? rc : 1;
 }
 
-int tsr_keys_open(struct tsr_keys **out, const char *path, struct tsr_err *err)
+int tsr_keys_open(struct tsr_keys **out, const char *path, const struct tsr_keys *first,
+                  struct tsr_err *err)
 {
     *out = NULL;
     struct tsr_keys *keys = calloc(1, sizeof *keys);
-    if (!keys || !(keys->path = strdup(path))) {
-        free(keys);
+    if (!keys || !(keys->path = strdup(path)) || !(keys->ledger = join_ledger(first))) {
+        tsr_keys_close(keys);
         return tsr_err_set(err, -ENOMEM, "no memory for the keys of %s", path);
     }
     int rc = getrandom(keys->salt, sizeof keys->salt, 0) == sizeof keys->salt
@@ -288,8 +393,9 @@ void tsr_keys_close(struct tsr_keys *keys)
         return;
     }
     for (uint32_t i = 0; i < keys->n; i++) {
-        free(keys->by_name[i]);
+        free_key(keys->by_name[i]);
     }
+    leave_ledger(keys->ledger);
     free(keys->by_name);
     free(keys->by_tag);
     free(keys->path);
@@ -339,34 +445,62 @@ static uint32_t seconds_up(uint64_t ns)
     return s ? (uint32_t)s : 1;
 }
 
-int tsr_keys_admit(struct tsr_key *key, uint64_t now_ns, uint32_t *retry_after_s,
-                   struct tsr_err *err)
+static int refuse_parallel(const struct tsr_key_rules *r, uint32_t *retry_after_s,
+                           struct tsr_err *err)
+{
+    *retry_after_s = 1;
+    return tsr_err_set(err, -EAGAIN,
+                       "the key '%s' may have %u requests open at once: wait until one ends",
+                       r->name, r->parallel);
+}
+
+/* One more request of the rate. */
+static int take_request(struct tsr_key *key, uint64_t now_ns, uint32_t *retry_after_s,
+                        struct tsr_err *err)
 {
     const struct tsr_key_rules *r = &key->rules;
-    uint64_t requests_ns = debt_ns(key->requests_ns, now_ns);
-    uint64_t tokens_ns = debt_ns(key->tokens_ns, now_ns);
-    if (r->parallel && key->open >= r->parallel) {
-        *retry_after_s = 1;
-        return tsr_err_set(err, -EAGAIN,
-                           "the key '%s' may have %u requests open at once: wait until one ends",
-                           r->name, r->parallel);
-    }
-    if (r->requests_min) {
-        requests_ns += MINUTE_NS / r->requests_min;
-        if (requests_ns > MINUTE_NS) {
-            *retry_after_s = seconds_up(requests_ns - MINUTE_NS);
+    atomic_uint_least64_t *bucket = &key->account->requests_ns;
+    uint64_t until_ns = atomic_load_explicit(bucket, memory_order_relaxed), taken_ns;
+    do {
+        taken_ns = debt_ns(until_ns, now_ns) + (r->requests_min ? MINUTE_NS / r->requests_min : 0);
+        if (r->requests_min && taken_ns > MINUTE_NS) {
+            *retry_after_s = seconds_up(taken_ns - MINUTE_NS);
             return tsr_err_set(err, -EAGAIN,
                                "the key '%s' may make %u requests a minute: try again in %u s",
                                r->name, r->requests_min, *retry_after_s);
         }
+    } while (!atomic_compare_exchange_weak_explicit(bucket, &until_ns, now_ns + taken_ns,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return 0;
+}
+
+static int check_tokens(const struct tsr_key *key, uint64_t now_ns, uint32_t *retry_after_s,
+                        struct tsr_err *err)
+{
+    const struct tsr_key_rules *r = &key->rules;
+    uint64_t tokens_ns =
+        debt_ns(atomic_load_explicit(&key->account->tokens_ns, memory_order_relaxed), now_ns);
+    if (!r->tokens_min || tokens_ns < MINUTE_NS) {
+        return 0;
     }
-    if (r->tokens_min && tokens_ns >= MINUTE_NS) {
-        *retry_after_s = seconds_up(tokens_ns - MINUTE_NS + 1);
-        return tsr_err_set(err, -EAGAIN,
-                           "the key '%s' may use %u tokens a minute: try again in %u s", r->name,
-                           r->tokens_min, *retry_after_s);
+    *retry_after_s = seconds_up(tokens_ns - MINUTE_NS + 1);
+    return tsr_err_set(err, -EAGAIN, "the key '%s' may use %u tokens a minute: try again in %u s",
+                       r->name, r->tokens_min, *retry_after_s);
+}
+
+int tsr_keys_admit(struct tsr_key *key, uint64_t now_ns, uint32_t *retry_after_s,
+                   struct tsr_err *err)
+{
+    const struct tsr_key_rules *r = &key->rules;
+    atomic_uint *open = &key->account->open;
+    uint32_t others = atomic_fetch_add_explicit(open, 1, memory_order_relaxed);
+    int rc = r->parallel && others >= r->parallel ? refuse_parallel(r, retry_after_s, err) : 0;
+    rc = rc ? rc : check_tokens(key, now_ns, retry_after_s, err);
+    rc = rc ? rc : take_request(key, now_ns, retry_after_s, err);
+    if (rc < 0) {
+        atomic_fetch_sub_explicit(open, 1, memory_order_relaxed);
+        return rc;
     }
-    key->requests_ns = now_ns + requests_ns;
     key->open++;
     return 0;
 }
@@ -378,14 +512,19 @@ void tsr_keys_charge(struct tsr_key *key, uint64_t tokens, uint64_t now_ns)
         return;
     }
     uint64_t cost_ns = tokens < UINT64_MAX / MINUTE_NS ? tokens * MINUTE_NS / rate : DEBT_NS_MAX;
-    uint64_t debt = debt_ns(key->tokens_ns, now_ns);
-    cost_ns = cost_ns < DEBT_NS_MAX - debt ? cost_ns : DEBT_NS_MAX - debt;
-    key->tokens_ns = now_ns + debt + cost_ns;
+    atomic_uint_least64_t *bucket = &key->account->tokens_ns;
+    uint64_t until_ns = atomic_load_explicit(bucket, memory_order_relaxed), debt, more_ns;
+    do {
+        debt = debt_ns(until_ns, now_ns);
+        more_ns = cost_ns < DEBT_NS_MAX - debt ? cost_ns : DEBT_NS_MAX - debt;
+    } while (!atomic_compare_exchange_weak_explicit(bucket, &until_ns, now_ns + debt + more_ns,
+                                                    memory_order_relaxed, memory_order_relaxed));
 }
 
 void tsr_keys_release(struct tsr_key *key)
 {
     key->open--;
+    atomic_fetch_sub_explicit(&key->account->open, 1, memory_order_relaxed);
     if (key->gone) {
         retire(key);
     }

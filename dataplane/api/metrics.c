@@ -80,21 +80,37 @@ static void write_histogram(struct tsr_out *out, const char *prefix, const char 
     tsr_out_text(out, "\n");
 }
 
+/* ---- Of all threads ---- */
+
+static void add_histogram(struct tsr_histogram *sum, const struct tsr_histogram *more)
+{
+    double seconds;
+    __atomic_load(&more->sum, &seconds, __ATOMIC_RELAXED);
+    sum->bounds = more->bounds;
+    sum->n_bounds = more->n_bounds;
+    sum->sum += seconds;
+    for (uint32_t i = 0; i <= more->n_bounds; i++) {
+        sum->counts[i] += api_load(&more->counts[i]);
+    }
+}
+
 /* ---- What STATUS says ---- */
 
 struct engine_figures {
-    const struct api_engine *engine;
+    const struct tsr_api *api;
+    const struct api_engine *engine; /* of the api */
     struct tsr_wire_status status;
     struct tsr_wire_status_counters counters;
     const struct tsr_wire_status_node *nodes; /* [status.node_count] */
 };
 
 /* A record that was checked for nothing but its size. */
-static void read_status(const struct api_engine *engine, struct engine_figures *figures)
+static void read_status(const struct tsr_api *api, uint32_t index, struct engine_figures *figures)
 {
+    const struct api_engine *engine = &api->engines[index];
     const struct api_status *status = &engine->status;
     struct tsr_wire_status *s = &figures->status;
-    *figures = (struct engine_figures){.engine = engine};
+    *figures = (struct engine_figures){.api = api, .engine = engine};
     if (!status->bytes) {
         return;
     }
@@ -135,14 +151,27 @@ struct family {
     static void function(const struct engine_figures *f, const char *prefix, const char *name,     \
                          struct tsr_out *out)                                                      \
     {                                                                                              \
-        write_histogram(out, prefix, name, f->engine->label, &f->engine->observed.member);         \
+        struct tsr_histogram sum = {0};                                                            \
+        for (const struct tsr_api *t = f->api->first->threads; t; t = t->next_thread) {            \
+            add_histogram(&sum, &t->engines[f->engine->index].observed.member);                    \
+        }                                                                                          \
+        write_histogram(out, prefix, name, f->engine->label, &sum);                                \
     }
+
+static uint64_t sending(const struct engine_figures *f)
+{
+    uint64_t sum = 0;
+    for (const struct tsr_api *t = f->api->first->threads; t; t = t->next_thread) {
+        sum += __atomic_load_n(&t->engines[f->engine->index].n_sending, __ATOMIC_RELAXED);
+    }
+    return sum;
+}
 
 UINT_FAMILY(put_prompt, f->status.prompt_tokens)
 UINT_FAMILY(put_generation, f->status.completion_tokens)
 UINT_FAMILY(put_cached, f->counters.cached_tokens)
 UINT_FAMILY(put_running, f->status.requests_running)
-UINT_FAMILY(put_waiting, (uint64_t)f->status.requests_waiting + f->engine->n_sending)
+UINT_FAMILY(put_waiting, f->status.requests_waiting + sending(f))
 UINT_FAMILY(put_parked, f->status.requests_parked)
 UINT_FAMILY(put_weights, f->engine->hello.weights_bytes)
 UINT_FAMILY(put_kv, f->status.kv_bytes)
@@ -287,6 +316,26 @@ static void write_requests(const struct tsr_api *api, struct tsr_out *out)
     }
 }
 
+/* Each thread has added the same figures. */
+static void write_figure(const struct tsr_api *api, uint32_t i, struct tsr_out *out)
+{
+    const struct tsr_figure *f = &api->figures[i];
+    struct tsr_histogram histogram = {0};
+    uint64_t sum = 0;
+    for (const struct tsr_api *t = api->first->threads; t; t = t->next_thread) {
+        if (f->kind == TSR_FIGURE_HISTOGRAM) {
+            add_histogram(&histogram, t->figures[i].value);
+        } else {
+            sum += api_load(t->figures[i].value);
+        }
+    }
+    if (f->kind == TSR_FIGURE_HISTOGRAM) {
+        write_histogram(out, "", f->name, f->labels, &histogram);
+    } else {
+        write_uint(out, "", f->name, f->labels, "", sum);
+    }
+}
+
 static void write_door(const struct tsr_api *api, struct tsr_out *out)
 {
     static const char *const types[] = {"counter", "gauge", "histogram"};
@@ -295,11 +344,7 @@ static void write_door(const struct tsr_api *api, struct tsr_out *out)
         if (i == 0 || strcmp(f->name, api->figures[i - 1].name) != 0) {
             write_head(out, "", f->name, f->help, types[f->kind]);
         }
-        if (f->kind == TSR_FIGURE_HISTOGRAM) {
-            write_histogram(out, "", f->name, f->labels, f->value);
-        } else {
-            write_uint(out, "", f->name, f->labels, "", *(const uint64_t *)f->value);
-        }
+        write_figure(api, i, out);
     }
 }
 
@@ -313,7 +358,7 @@ static void answer(struct tsr_api_exchange *x)
     uint32_t n = 0;
     for (uint32_t i = 0; i < api->options.n_engines; i++) {
         if (api->engines[i].known) {
-            read_status(&api->engines[i], &figures[n++]);
+            read_status(api, i, &figures[n++]);
         }
     }
     write_families("tessera:", false, figures, n, out);

@@ -94,7 +94,10 @@ bool api_route_counted(const struct tsr_api *api, uint32_t n, const char **path,
     }
     *path = row < N_ROUTES ? routes[row].path : "other";
     *status = statuses[n % N_STATUSES];
-    *count = api->answered[row][n % N_STATUSES];
+    *count = 0;
+    for (const struct tsr_api *t = api->first->threads; t; t = t->next_thread) {
+        *count += api_load(&t->answered[row][n % N_STATUSES]);
+    }
     return true;
 }
 

@@ -1,5 +1,6 @@
 #include <tsr/bypass/loop.h>
 
+#include "capture_priv.h"
 #include "figures_priv.h"
 
 #include <errno.h>
@@ -70,6 +71,18 @@ static void look_at_files(struct loop *loop)
     }
 }
 
+static void capture(struct loop *loop)
+{
+    struct tsr_err err;
+    if (loop->o.capture < 0) {
+        tsr_log(TSR_LOG_WARN, "SIGUSR1: there is no --capture FILE to write dropped packets to");
+    } else if (tsr_bypass_capture_write(loop->o.capture, &loop->o.port, 1, &err) < 0) {
+        tsr_log(TSR_LOG_ERROR, "%s", err.text);
+    } else {
+        tsr_log(TSR_LOG_INFO, "the dropped packets that are kept have been written");
+    }
+}
+
 static void begin_end(struct loop *loop)
 {
     if (loop->drain_until_ns) { /* asked for twice: at once */
@@ -88,6 +101,8 @@ static void take_signals(struct loop *loop)
     while (read(loop->o.signals, &info, sizeof info) == sizeof info) {
         if (info.ssi_signo == SIGHUP) {
             reload(loop);
+        } else if (info.ssi_signo == SIGUSR1) {
+            capture(loop);
         } else {
             begin_end(loop);
         }

@@ -2,6 +2,7 @@
  * stands in the files that are called. */
 #include <errno.h>
 #include <libgen.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -9,6 +10,7 @@
 
 #include <tsr/bypass/loop.h>
 #include <tsr/bypass/options.h>
+#include <tsr/bypass/secret.h>
 #include <tsr/daemon/harden.h>
 #include <tsr/daemon/listen.h>
 #include <tsr/daemon/notify.h>
@@ -25,6 +27,7 @@ struct bypass {
     struct tsr_http3 *http3;
     struct tsr_watch files;
     int signals;
+    int capture; /* -1: none */
 };
 
 static const char *folder_of(const char *path, char copy[512])
@@ -59,9 +62,11 @@ static int give_up_files(const struct bypass *b, struct tsr_err *err)
     return rc;
 }
 
-/* For the API's thread, which connects to engines, and for files that are read again. */
+/* For the API's thread, which connects to engines, for files that are read again, and for
+ * --capture. */
 static const char *const door_calls[] = {
-    "socket", "connect", "setsockopt", "openat", "newfstatat", "pread64", "ioctl", NULL,
+    "socket",  "connect", "setsockopt", "openat", "newfstatat",
+    "pread64", "ioctl",   "ftruncate",  NULL,
 };
 
 static const char *const socket_calls[] = {"recvmmsg", "sendmmsg", NULL};
@@ -70,9 +75,8 @@ static const char *const socket_calls[] = {"recvmmsg", "sendmmsg", NULL};
  * and net_vhost accept and map what a peer shares, EAL's interrupt thread waits anew for what they
  * add. */
 static const char *const device_calls[] = {
-    "readv",         "accept",    "epoll_create", "eventfd2", "timerfd_settime",
-    "memfd_create",  "ftruncate", "fallocate",    "unlink",   "get_mempolicy",
-    "set_mempolicy", "mbind",     NULL,
+    "readv",     "accept", "epoll_create",  "eventfd2",      "timerfd_settime", "memfd_create",
+    "fallocate", "unlink", "get_mempolicy", "set_mempolicy", "mbind",           NULL,
 };
 
 static void append(const char **calls, size_t *n, const char *const *more)
@@ -123,8 +127,16 @@ static int open_outside(struct bypass *b, struct tsr_err *err)
     if (b->options.action == TSR_BYPASS_CHECK) {
         return 0;
     }
-    b->signals = tsr_start_signals(err);
-    int rc = b->signals < 0 ? b->signals : tsr_notify_open(&b->notify, err);
+    int rc = tsr_bypass_secret_get(b->options.secret, b->options.http3.secret, err);
+    if (rc < 0) {
+        return rc;
+    }
+    b->signals = tsr_start_signals(SIGUSR1, err);
+    rc = b->signals < 0 ? b->signals : tsr_notify_open(&b->notify, err);
+    if (rc == 0 && b->options.capture) {
+        b->capture = tsr_bypass_capture_open(b->options.capture, err);
+        rc = b->capture < 0 ? b->capture : 0;
+    }
     return rc ? rc : open_port(b, err);
 }
 
@@ -145,6 +157,7 @@ static int make_parts(struct bypass *b, struct tsr_err *err)
     o->api.page_policy = tsr_web_policy;
     o->http3.way = tsr_port_way;
     o->http3.port = b->port;
+    o->http3.dropped = tsr_port_keep;
     tsr_watch_add(&b->files, o->http3.certificate);
     tsr_watch_add(&b->files, o->http3.key);
     tsr_watch_add(&b->files, o->http3.client_ca);
@@ -191,6 +204,7 @@ static int serve(struct bypass *b, struct tsr_err *err)
         .port = b->port,
         .notify = &b->notify,
         .signals = b->signals,
+        .capture = b->capture,
         .files = b->files,
         .drain_s = b->options.drain_s,
         .spin = b->options.spin,
@@ -230,7 +244,7 @@ static void end(struct bypass *b)
 
 int main(int argc, char **argv)
 {
-    static struct bypass bypass = {.notify.fd = -1};
+    static struct bypass bypass = {.notify.fd = -1, .capture = -1};
     struct tsr_err err = {0};
     tsr_start_standard();
     int rc = tsr_bypass_options_parse(&bypass.options, argc, argv, &err);

@@ -13,7 +13,7 @@ enum {
     OPT_CONNECTIONS, OPT_PER_ADDRESS, OPT_STREAMS, OPT_RETRY_FROM, OPT_REQUESTS, OPT_BODY, OPT_BODIES, OPT_MEMORY, OPT_CREDIT,
     OPT_HANDSHAKE, OPT_IDLE, OPT_STALL, OPT_DRAIN, OPT_SPIN, OPT_USER, OPT_NO_SANDBOX, OPT_QUIET, OPT_CHECK, OPT_HELP,
     OPT_VERSION, OPT_DEVICE, OPT_GATEWAY, OPT_VLAN, OPT_MTU, OPT_CPUS, OPT_BUFFERS, OPT_NO_HUGE, OPT_EAL,
-    OPT_HANDSHAKES, OPT_HANDSHAKES_EACH, OPT_REQUESTS_EACH, OPT_MEMORY_EACH,
+    OPT_HANDSHAKES, OPT_HANDSHAKES_EACH, OPT_REQUESTS_EACH, OPT_MEMORY_EACH, OPT_CAPTURE, OPT_SECRET, OPT_CONGESTION,
 };
 
 static const struct tsr_daemon_option names[] = {
@@ -34,7 +34,9 @@ static const struct tsr_daemon_option names[] = {
     {"mtu", TSR_DAEMON_VALUE, OPT_MTU}, {"cpus", TSR_DAEMON_VALUE, OPT_CPUS}, {"buffers", TSR_DAEMON_VALUE, OPT_BUFFERS},
     {"no-huge", TSR_DAEMON_FLAG, OPT_NO_HUGE}, {"eal", TSR_DAEMON_LIST, OPT_EAL},
     {"handshakes", TSR_DAEMON_VALUE, OPT_HANDSHAKES}, {"handshakes-per-address", TSR_DAEMON_VALUE, OPT_HANDSHAKES_EACH},
-    {"requests-per-address", TSR_DAEMON_VALUE, OPT_REQUESTS_EACH}, {"memory-per-address", TSR_DAEMON_VALUE, OPT_MEMORY_EACH}, {0},
+    {"requests-per-address", TSR_DAEMON_VALUE, OPT_REQUESTS_EACH}, {"memory-per-address", TSR_DAEMON_VALUE, OPT_MEMORY_EACH},
+    {"capture", TSR_DAEMON_VALUE, OPT_CAPTURE}, {"secret", TSR_DAEMON_VALUE, OPT_SECRET},
+    {"congestion", TSR_DAEMON_VALUE, OPT_CONGESTION}, {0},
 };
 /* clang-format on */
 
@@ -103,10 +105,21 @@ void tsr_bypass_options_help(FILE *out)
         "  --handshake-seconds N   [%u]\n"
         "  --idle-seconds N        without a packet [%u]\n"
         "  --stall-seconds N       in which %u bytes must move [%u]\n"
-        "  --drain-seconds N       for answers under way at SIGTERM [%d]\n"
+        "  --drain-seconds N       for answers under way at SIGTERM [%d]\n",
+        TSR_PORT_MTU_MIN, TSR_PORT_MTU_MAX, TSR_PORT_BUFFERS_DEFAULT, http3.conns_max,
+        http3.handshakes_max, http3.streams_max, http3.retry_from, api.exchanges_max,
+        (unsigned long long)api.body_bytes_max >> 20,
+        (unsigned long long)api.bodies_bytes_max >> 20, http3.bytes_max >> 20, api.credit_tokens,
+        http3.handshake_s, http3.idle_s, http3.stall_bytes, http3.stall_s, DRAIN_S_DEFAULT);
+    fputs(
         "\n"
         "  --spin                  appliance: never sleep, where the door's CPUs are not an "
         "engine's\n"
+        "  --secret FILE           of tokens and stateless resets, made where it is missing: a "
+        "door\n"
+        "                          that starts again then ends connections of before at once\n"
+        "  --congestion NAME       cubic, or bbr: for links that lose without being full [cubic]\n"
+        "  --capture FILE          at SIGUSR1 the last packets that were dropped go there (pcap)\n"
         "  --vllm-names            /metrics under vLLM's names too\n"
         "  --user NAME             become this user when started as root [tessera, else nobody];\n"
         "                          it must be able to read keys and certificates\n"
@@ -119,11 +132,7 @@ void tsr_bypass_options_help(FILE *out)
         "\n"
         "SIZE takes K, M, G. SIGTERM ends it when answers under way are whole, SIGHUP reads keys\n"
         "and certificates again.\n",
-        TSR_PORT_MTU_MIN, TSR_PORT_MTU_MAX, TSR_PORT_BUFFERS_DEFAULT, http3.conns_max,
-        http3.handshakes_max, http3.streams_max, http3.retry_from, api.exchanges_max,
-        (unsigned long long)api.body_bytes_max >> 20,
-        (unsigned long long)api.bodies_bytes_max >> 20, http3.bytes_max >> 20, api.credit_tokens,
-        http3.handshake_s, http3.idle_s, http3.stall_bytes, http3.stall_s, DRAIN_S_DEFAULT);
+        out);
 }
 
 void tsr_bypass_address_text(const struct tsr_address *address, char text[TSR_BYPASS_ADDRESS_BYTES])
@@ -255,6 +264,14 @@ static int set_short(const char *option, const char *text, uint32_t low, uint32_
     return rc;
 }
 
+static int set_congestion(struct tsr_http3_options *http3, const char *text, struct tsr_err *err)
+{
+    http3->bbr = strcmp(text, "bbr") == 0;
+    return http3->bbr || strcmp(text, "cubic") == 0
+               ? 0
+               : tsr_err_set(err, -EINVAL, "--congestion %s: give cubic or bbr", text);
+}
+
 static int set(void *ctx, int option, const char *text, struct tsr_err *err)
 {
     struct tsr_bypass_options *o = ctx;
@@ -324,6 +341,14 @@ static int set(void *ctx, int option, const char *text, struct tsr_err *err)
         return tsr_value_number("--drain-seconds", text, 0, SECONDS_MAX, &o->drain_s, err);
     case OPT_SPIN:
         o->spin = true;
+        return 0;
+    case OPT_SECRET:
+        o->secret = text;
+        return 0;
+    case OPT_CONGESTION:
+        return set_congestion(&o->http3, text, err);
+    case OPT_CAPTURE:
+        o->capture = text;
         return 0;
     case OPT_USER:
         o->user = text;

@@ -15,11 +15,11 @@ void tsr_http3_negotiate(struct tsr_http3 *http3, const struct tsr_datagram *dat
                          const ngtcp2_version_cid *id)
 {
     if (datagram->size < TSR_HTTP3_INITIAL_MIN) {
-        tsr_http3_drop(http3, TSR_HTTP3_DROP_SHORT);
+        tsr_http3_drop(http3, datagram, TSR_HTTP3_DROP_SHORT);
         return;
     }
     if (!tsr_http3_spend(http3, &http3->stateless, http3->options.stateless_max)) {
-        tsr_http3_drop(http3, TSR_HTTP3_DROP_LIMITED);
+        tsr_http3_drop(http3, datagram, TSR_HTTP3_DROP_LIMITED);
         return;
     }
     uint8_t random;
@@ -43,11 +43,11 @@ static void reset(struct tsr_http3 *http3, const struct tsr_datagram *datagram,
 {
     if (datagram->size <= RESET_BYTES_MIN || id->dcidlen != TSR_HTTP3_CID_BYTES ||
         id->dcid[0] != http3->options.queue) {
-        tsr_http3_drop(http3, TSR_HTTP3_DROP_UNKNOWN);
+        tsr_http3_drop(http3, datagram, TSR_HTTP3_DROP_UNKNOWN);
         return;
     }
     if (!tsr_http3_spend(http3, &http3->stateless, http3->options.stateless_max)) {
-        tsr_http3_drop(http3, TSR_HTTP3_DROP_LIMITED);
+        tsr_http3_drop(http3, datagram, TSR_HTTP3_DROP_LIMITED);
         return;
     }
     ngtcp2_cid cid;
@@ -97,7 +97,7 @@ static void refuse(struct tsr_http3 *http3, const struct tsr_datagram *datagram,
                    const ngtcp2_pkt_hd *header, uint64_t code)
 {
     if (!tsr_http3_spend(http3, &http3->stateless, http3->options.stateless_max)) {
-        tsr_http3_drop(http3, TSR_HTTP3_DROP_LIMITED);
+        tsr_http3_drop(http3, datagram, TSR_HTTP3_DROP_LIMITED);
         return;
     }
     size_t capacity;
@@ -154,8 +154,9 @@ static bool read_header(struct tsr_http3 *http3, const struct tsr_datagram *data
         header->type == NGTCP2_PKT_INITIAL) {
         return true;
     }
-    tsr_http3_drop(http3, datagram->size < TSR_HTTP3_INITIAL_MIN ? TSR_HTTP3_DROP_SHORT
-                                                                 : TSR_HTTP3_DROP_UNKNOWN);
+    tsr_http3_drop(http3, datagram,
+                   datagram->size < TSR_HTTP3_INITIAL_MIN ? TSR_HTTP3_DROP_SHORT
+                                                          : TSR_HTTP3_DROP_UNKNOWN);
     return false;
 }
 
@@ -167,7 +168,7 @@ void tsr_http3_stranger(struct tsr_http3 *http3, const struct tsr_datagram *data
         reset(http3, datagram, id);
     } else if (read_header(http3, datagram, &header) &&
                !tsr_http3_waiting_put(&http3->strangers, datagram)) {
-        tsr_http3_drop(http3, TSR_HTTP3_DROP_BUSY);
+        tsr_http3_drop(http3, datagram, TSR_HTTP3_DROP_BUSY);
     }
 }
 
@@ -187,15 +188,15 @@ static void open_for(struct tsr_http3 *http3, const struct tsr_datagram *datagra
     ngtcp2_path path = tsr_http3_path(&datagram->path, &sockaddrs);
     uint32_t i;
     if (tsr_peers_enter(http3->peers, path.remote.addr, &i) != 0) {
-        tsr_http3_drop(http3, TSR_HTTP3_DROP_ADDRESS);
+        tsr_http3_drop(http3, datagram, TSR_HTTP3_DROP_ADDRESS);
         return;
     }
     const struct tsr_http3_peer *peer = &http3->of_peers[i];
     bool shown = hello->retried || hello->validated;
     if (peer->handshakes >= share->handshakes) {
-        tsr_http3_drop(http3, TSR_HTTP3_DROP_ADDRESS_HANDSHAKES);
+        tsr_http3_drop(http3, datagram, TSR_HTTP3_DROP_ADDRESS_HANDSHAKES);
     } else if (peer->account.used > share->bytes / 8 * 7) {
-        tsr_http3_drop(http3, TSR_HTTP3_DROP_ADDRESS_MEMORY);
+        tsr_http3_drop(http3, datagram, TSR_HTTP3_DROP_ADDRESS_MEMORY);
     } else if (peer->handshakes >= (share->handshakes + 1) / 2 && !shown) {
         retry(http3, datagram, &hello->header);
     } else {
@@ -217,9 +218,9 @@ void tsr_http3_accept(struct tsr_http3 *http3, const struct tsr_datagram *datagr
     } else if (wants_retry(http3) && !hello.retried && !hello.validated) {
         retry(http3, datagram, &hello.header);
     } else if (http3->counts.handshakes >= o->handshakes_max) {
-        tsr_http3_drop(http3, TSR_HTTP3_DROP_HANDSHAKES);
+        tsr_http3_drop(http3, datagram, TSR_HTTP3_DROP_HANDSHAKES);
     } else if (http3->region.used > http3->region.size / 8 * 7) {
-        tsr_http3_drop(http3, TSR_HTTP3_DROP_MEMORY);
+        tsr_http3_drop(http3, datagram, TSR_HTTP3_DROP_MEMORY);
     } else {
         open_for(http3, datagram, &hello);
     }

@@ -241,22 +241,40 @@ static const ngtcp2_callbacks callbacks = {
 
 /* ---- Its beginning ---- */
 
-static ngtcp2_settings settings_of(const struct tsr_http3 *http3,
-                                   const struct tsr_http3_hello *hello, size_t payload_max)
+/* Payloads that paths often carry, and all that the link does: the largest that arrives is found by
+ * trying (RFC 9000, 14.3). */
+struct probes {
+    uint16_t sizes[6];
+    size_t n;
+};
+
+static struct probes probes_of(size_t payload_max)
 {
-    static const uint16_t probes[] = {1452, 2952, 3952, 5952, 8952};
+    static const uint16_t usual[] = {1452, 2952, 3952, 5952, 8952};
+    struct probes probes = {.n = 0};
+    size_t last = TSR_HTTP3_INITIAL_MIN;
+    for (size_t i = 0; i < sizeof usual / sizeof *usual && usual[i] <= payload_max; i++) {
+        last = probes.sizes[probes.n++] = usual[i];
+    }
+    if (payload_max > last) {
+        probes.sizes[probes.n++] = (uint16_t)payload_max;
+    }
+    return probes;
+}
+
+static ngtcp2_settings settings_of(const struct tsr_http3 *http3,
+                                   const struct tsr_http3_hello *hello, size_t payload_max,
+                                   const struct probes *probes)
+{
     ngtcp2_settings s;
     ngtcp2_settings_default(&s);
     s.initial_ts = http3->now_ns;
-    s.cc_algo = NGTCP2_CC_ALGO_CUBIC;
+    s.cc_algo = http3->options.bbr ? NGTCP2_CC_ALGO_BBR : NGTCP2_CC_ALGO_CUBIC;
     s.handshake_timeout = http3->options.handshake_s * tsr_http3_second;
     s.max_tx_udp_payload_size = payload_max;
-    s.pmtud_probes = probes;
-    while (s.pmtud_probeslen < sizeof probes / sizeof *probes &&
-           probes[s.pmtud_probeslen] <= payload_max) {
-        s.pmtud_probeslen++;
-    }
-    s.no_pmtud = s.pmtud_probeslen == 0;
+    s.pmtud_probes = probes->sizes;
+    s.pmtud_probeslen = probes->n;
+    s.no_pmtud = probes->n == 0;
     s.token = hello->header.token;
     s.tokenlen = hello->header.tokenlen;
     s.token_type = hello->retried     ? NGTCP2_TOKEN_TYPE_RETRY
@@ -302,7 +320,8 @@ static bool open_quic(struct tsr_http3_conn *conn, const struct tsr_datagram *da
     if (!tsr_http3_room(http3, &datagram->path, &capacity)) {
         return false;
     }
-    ngtcp2_settings settings = settings_of(http3, hello, capacity);
+    const struct probes probes = probes_of(capacity);
+    ngtcp2_settings settings = settings_of(http3, hello, capacity, &probes);
     ngtcp2_transport_params params = params_of(http3, hello);
     ngtcp2_cid id = {.datalen = TSR_HTTP3_CID_BYTES};
     if (on_new_id(NULL, &id, params.stateless_reset_token, id.datalen, conn) != 0) {
@@ -383,7 +402,7 @@ void tsr_http3_conn_open(struct tsr_http3 *http3, const struct tsr_datagram *dat
     http3->shaken = true;
     conn->tls = tsr_http3_tls_open(http3->tls, &conn->ref, &conn->credentials);
     if (!conn->tls || !open_quic(conn, datagram, hello)) {
-        tsr_http3_drop(http3, TSR_HTTP3_DROP_MEMORY);
+        tsr_http3_drop(http3, datagram, TSR_HTTP3_DROP_MEMORY);
         free_conn(conn);
         return;
     }
@@ -445,9 +464,10 @@ static void replace(struct tsr_http3_conn *conn, const struct tsr_path *path, co
 
 /* Its answers go less and less often to who goes on sending (RFC 9000, 10.2.1), and only to where
  * they went before: who sends from elsewhere may be anyone. */
-void tsr_http3_closed_read(struct tsr_http3 *http3, struct tsr_http3_closed *closed)
+void tsr_http3_closed_read(struct tsr_http3 *http3, struct tsr_http3_closed *closed,
+                           const struct tsr_datagram *datagram)
 {
-    tsr_http3_drop(http3, TSR_HTTP3_DROP_CLOSED);
+    tsr_http3_drop(http3, datagram, TSR_HTTP3_DROP_CLOSED);
     uint32_t n = ++closed->n_came;
     if (closed->size && (n & (n - 1)) == 0) {
         send_copy(http3, &closed->path, closed->packet, closed->size);
@@ -505,7 +525,6 @@ static void take_error(struct tsr_http3_conn *conn, int rc)
         return;
     case NGTCP2_ERR_DROP_CONN:
     case NGTCP2_ERR_RETRY: /* is decided before a connection is made */
-        tsr_http3_drop(http3, TSR_HTTP3_DROP_INITIAL);
         free_conn(conn);
         return;
     case NGTCP2_ERR_DRAINING:
@@ -570,11 +589,14 @@ void tsr_http3_conn_read(struct tsr_http3_conn *conn, const struct tsr_datagram 
     ngtcp2_path path = tsr_http3_path(&datagram->path, &sockaddrs);
     const ngtcp2_pkt_info info = {datagram->ecn};
     if (conn->established && !spend_datagram(conn)) {
-        tsr_http3_drop(conn->http3, TSR_HTTP3_DROP_RATE);
+        tsr_http3_drop(conn->http3, datagram, TSR_HTTP3_DROP_RATE);
         return;
     }
     int rc = ngtcp2_conn_read_pkt(conn->quic, &path, &info, datagram->bytes, datagram->size,
                                   conn->http3->now_ns);
+    if (rc == NGTCP2_ERR_DROP_CONN || rc == NGTCP2_ERR_RETRY) {
+        tsr_http3_drop(conn->http3, datagram, TSR_HTTP3_DROP_INITIAL);
+    }
     if (rc != 0) {
         take_error(conn, rc);
         return;

@@ -206,9 +206,13 @@ bool tsr_http3_spend(struct tsr_http3 *http3, struct tsr_http3_budget *budget, u
     return !max || budget->n++ < max;
 }
 
-void tsr_http3_drop(struct tsr_http3 *http3, enum tsr_http3_drop why)
+void tsr_http3_drop(struct tsr_http3 *http3, const struct tsr_datagram *datagram,
+                    enum tsr_http3_drop why)
 {
     http3->counts.drops[why]++;
+    if (http3->options.dropped) {
+        http3->options.dropped(http3->options.port, datagram);
+    }
 }
 
 uint8_t *tsr_http3_room(struct tsr_http3 *http3, const struct tsr_path *path, size_t *capacity)
@@ -257,18 +261,18 @@ void tsr_http3_datagram(struct tsr_http3 *http3, const struct tsr_datagram *data
         return;
     }
     if (rc != 0) {
-        tsr_http3_drop(http3, TSR_HTTP3_DROP_MALFORMED);
+        tsr_http3_drop(http3, datagram, TSR_HTTP3_DROP_MALFORMED);
         return;
     }
     struct tsr_http3_owner *owner = tsr_http3_cids_find(&http3->cids, id.dcid, id.dcidlen);
     if (!owner) {
         tsr_http3_stranger(http3, datagram, &id);
     } else if (owner->is_closed) {
-        tsr_http3_closed_read(http3, closed_of(owner));
+        tsr_http3_closed_read(http3, closed_of(owner), datagram);
     } else if (conn_of(owner)->established) {
         tsr_http3_conn_read(conn_of(owner), datagram);
     } else if (!tsr_http3_waiting_put(&http3->known, datagram)) {
-        tsr_http3_drop(http3, TSR_HTTP3_DROP_BUSY);
+        tsr_http3_drop(http3, datagram, TSR_HTTP3_DROP_BUSY);
     }
 }
 
@@ -281,7 +285,7 @@ static void read_waiting(struct tsr_http3 *http3, const struct tsr_datagram *dat
     if (!owner) {
         tsr_http3_accept(http3, datagram);
     } else if (owner->is_closed) {
-        tsr_http3_closed_read(http3, closed_of(owner));
+        tsr_http3_closed_read(http3, closed_of(owner), datagram);
     } else {
         tsr_http3_conn_read(conn_of(owner), datagram);
     }

@@ -174,7 +174,8 @@ struct tsr_path tsr_http3_path_back(const ngtcp2_path *path);
 
 /* false: more than max in this second. max 0: any number. */
 bool tsr_http3_spend(struct tsr_http3 *http3, struct tsr_http3_budget *budget, uint32_t max);
-void tsr_http3_drop(struct tsr_http3 *http3, enum tsr_http3_drop why);
+void tsr_http3_drop(struct tsr_http3 *http3, const struct tsr_datagram *datagram,
+                    enum tsr_http3_drop why);
 
 /* Room for one datagram; NULL: none in this turn. */
 uint8_t *tsr_http3_room(struct tsr_http3 *http3, const struct tsr_path *path, size_t *capacity);
@@ -225,7 +226,8 @@ void tsr_http3_conn_drain(struct tsr_http3_conn *conn);
 void tsr_http3_conn_forget(struct tsr_http3_conn *conn);
 
 /* A datagram came for it. */
-void tsr_http3_closed_read(struct tsr_http3 *http3, struct tsr_http3_closed *closed);
+void tsr_http3_closed_read(struct tsr_http3 *http3, struct tsr_http3_closed *closed,
+                           const struct tsr_datagram *datagram);
 void tsr_http3_closed_forget(struct tsr_http3 *http3, struct tsr_http3_closed *closed);
 
 /* ---- stream.c ---- */

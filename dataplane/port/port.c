@@ -1,5 +1,7 @@
 #include "port_priv.h"
 
+#include "frame_priv.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -197,19 +199,46 @@ const char *tsr_port_drop_name(enum tsr_port_drop drop)
 
 /* --- dropped packets --- */
 
+static struct tsr_port_dropped *begin_keeping(struct tsr_port *port, uint32_t size)
+{
+    uint64_t n = atomic_load_explicit(&port->n_dropped, memory_order_relaxed);
+    struct tsr_port_dropped *dropped = &port->dropped[n % TSR_PORT_DROPPED_SLOTS];
+    dropped->at_ns = port->now_ns + (uint64_t)port->realtime_ns;
+    dropped->size = size;
+    dropped->kept = size < TSR_PORT_DROPPED_BYTES ? size : TSR_PORT_DROPPED_BYTES;
+    return dropped;
+}
+
+static void end_keeping(struct tsr_port *port)
+{
+    /* R0: publishes dropped[n]; pairs with A0 and A1 in write_kept(). */
+    atomic_fetch_add_explicit(&port->n_dropped, 1, memory_order_release);
+}
+
 void tsr_port_drop(struct tsr_port *port, enum tsr_port_drop drop, const uint8_t *bytes,
                    uint32_t size)
 {
     port->counts.dropped[drop]++;
-    if (!bytes) {
-        return;
+    if (bytes) {
+        struct tsr_port_dropped *dropped = begin_keeping(port, size);
+        memcpy(dropped->bytes, bytes, dropped->kept);
+        end_keeping(port);
     }
-    struct tsr_port_dropped *dropped = &port->dropped[port->n_dropped++ % TSR_PORT_DROPPED_KEPT];
-    dropped->at_ns = port->now_ns + (uint64_t)port->realtime_ns;
-    dropped->size = size;
-    dropped->cause = (uint16_t)drop;
-    dropped->kept = (uint16_t)(size < TSR_PORT_DROPPED_BYTES ? size : TSR_PORT_DROPPED_BYTES);
-    memcpy(dropped->bytes, bytes, dropped->kept);
+}
+
+void tsr_port_keep(void *ctx, const struct tsr_datagram *datagram)
+{
+    static const uint8_t nobody[6];
+    struct tsr_port *port = ctx;
+    const struct tsr_path path = {datagram->path.remote, datagram->path.local};
+    const struct tsr_frame_head head = {
+        .path = &path, .to = nobody, .from = nobody, .ecn = datagram->ecn, .device_sums = true};
+    uint32_t head_bytes = tsr_frame_head_bytes(path.local.family, 0);
+    struct tsr_port_dropped *dropped = begin_keeping(port, head_bytes + datagram->size);
+    uint8_t *payload = dropped->bytes + head_bytes;
+    memcpy(payload, datagram->bytes, dropped->kept - head_bytes);
+    tsr_frame_write(payload, datagram->size, &head);
+    end_keeping(port);
 }
 
 static int write_all(int fd, const void *bytes, size_t size)
@@ -225,24 +254,43 @@ static int write_all(int fd, const void *bytes, size_t size)
     return 0;
 }
 
-static int write_one(const struct tsr_port_dropped *dropped, int fd)
+static size_t put_one(uint8_t *to, const struct tsr_port_dropped *dropped)
 {
     const uint32_t head[4] = {(uint32_t)(dropped->at_ns / 1000000000u),
                               (uint32_t)(dropped->at_ns % 1000000000u), dropped->kept,
                               dropped->size};
-    int rc = write_all(fd, head, sizeof head);
-    return rc < 0 ? rc : write_all(fd, dropped->bytes, dropped->kept);
+    memcpy(to, head, sizeof head);
+    memcpy(to + sizeof head, dropped->bytes, dropped->kept);
+    return sizeof head + dropped->kept;
+}
+
+/* The port's thread goes on meanwhile: what it may have written over is left out. */
+static int write_kept(struct tsr_port *port, int fd)
+{
+    enum { RECORD_BYTES = 16 + TSR_PORT_DROPPED_BYTES };
+    uint8_t out[TSR_PORT_DROPPED_KEPT * RECORD_BYTES];
+    size_t size = 0;
+    uint64_t n = atomic_load_explicit(&port->n_dropped, memory_order_acquire); /* A0 */
+    for (uint64_t i = n > TSR_PORT_DROPPED_KEPT ? n - TSR_PORT_DROPPED_KEPT : 0; i < n; i++) {
+        struct tsr_port_dropped one = port->dropped[i % TSR_PORT_DROPPED_SLOTS];
+        /* A1: adds nothing, and is not done before the copy is. */
+        uint64_t now = atomic_fetch_add_explicit(&port->n_dropped, 0, memory_order_acq_rel);
+        if (now - i < TSR_PORT_DROPPED_SLOTS) {
+            size += put_one(out + size, &one);
+        }
+    }
+    return write_all(fd, out, size);
 }
 
 /* The format: draft-ietf-opsawg-pcap. */
-int tsr_port_write_dropped(const struct tsr_port *port, int fd, struct tsr_err *err)
+int tsr_port_write_dropped(struct tsr_port *const *ports, uint32_t queues, int fd,
+                           struct tsr_err *err)
 {
     static const uint32_t head[6] = {0xa1b23c4d, 2 | 4 << 16, 0, 0, TSR_PORT_DROPPED_BYTES,
                                      1 /* Ethernet */};
-    uint64_t n = port->n_dropped < TSR_PORT_DROPPED_KEPT ? port->n_dropped : TSR_PORT_DROPPED_KEPT;
     int rc = write_all(fd, head, sizeof head);
-    for (uint64_t i = port->n_dropped - n; rc == 0 && i < port->n_dropped; i++) {
-        rc = write_one(&port->dropped[i % TSR_PORT_DROPPED_KEPT], fd);
+    for (uint32_t i = 0; rc == 0 && i < queues; i++) {
+        rc = write_kept(ports[i], fd);
     }
     return rc < 0 ? tsr_err_set(err, rc, "Dropped packets cannot be written: %s.", strerror(-rc))
                   : 0;

@@ -2,7 +2,11 @@
 #ifndef TSR_PORT_PORT_PRIV_H
 #define TSR_PORT_PORT_PRIV_H
 
+#include <stdatomic.h>
+
 #include <tsr/port/port.h>
+
+enum { TSR_PORT_DROPPED_SLOTS = TSR_PORT_DROPPED_KEPT + 1 }; /* one is being written */
 
 /* One kind. Each function is as in port.h, or datagram.h. */
 struct tsr_port_kind_table {
@@ -16,9 +20,7 @@ struct tsr_port_kind_table {
 
 struct tsr_port_dropped {
     uint64_t at_ns; /* of the realtime clock */
-    uint32_t size;
-    uint16_t kept;
-    uint16_t cause;
+    uint32_t size, kept;
     uint8_t bytes[TSR_PORT_DROPPED_BYTES];
 };
 
@@ -31,8 +33,8 @@ struct tsr_port {
     int fd;
     uint32_t n_listen;
     struct tsr_address listen[TSR_PORT_LISTEN_MAX];
-    uint64_t n_dropped;
-    struct tsr_port_dropped dropped[TSR_PORT_DROPPED_KEPT];
+    _Atomic uint64_t n_dropped; /* counted by the port's thread, read by any */
+    struct tsr_port_dropped dropped[TSR_PORT_DROPPED_SLOTS]; /* [n % SLOTS] */
 };
 
 int tsr_port_socket_create(struct tsr_port **ports, const struct tsr_port_options *options,

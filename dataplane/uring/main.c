@@ -132,7 +132,7 @@ static int open_outside(struct dataplane *d, struct tsr_err *err)
     if (rc < 0 || d->options.action == TSR_URING_CHECK) {
         return rc;
     }
-    d->signals = tsr_start_signals(err);
+    d->signals = tsr_start_signals(0, err);
     rc = d->signals < 0 ? d->signals : 0;
     rc = rc ? rc : tsr_notify_open(&d->notify, err);
     rc = rc ? rc : raise_limits(d, err);

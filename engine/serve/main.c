@@ -277,7 +277,7 @@ static int serve(struct engine *e, struct tsr_err *err)
 static int run(struct engine *e, struct tsr_err *err)
 {
     const bool serves = e->options.action == TSR_SERVE_RUN;
-    int signals = serves ? tsr_start_signals(err) : 0;
+    int signals = serves ? tsr_start_signals(0, err) : 0;
     int rc = signals < 0 ? signals : 0;
     rc = rc || !serves ? rc : tsr_notify_open(&e->notify, err);
     rc = rc ? rc : tsr_harden_find_user(&e->user, e->options.user, err);

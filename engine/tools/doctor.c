@@ -1,4 +1,4 @@
-#include <tsr/tools/doctor.h>
+#include "doctor_priv.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -14,9 +14,8 @@ enum { LIST_BYTES = 256, FEW_CORES = 3 };
 
 static const double GIB = 1024.0 * 1024 * 1024;
 
-/* Findings beyond the room, which no machine has, take the last one's place. */
-__attribute__((format(printf, 4, 5))) static void
-say(struct tsr_doctor *d, const char *name, enum tsr_finding_level level, const char *format, ...)
+void tsr_doctor_say(struct tsr_doctor *d, const char *name, enum tsr_finding_level level,
+                    const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -26,9 +25,7 @@ say(struct tsr_doctor *d, const char *name, enum tsr_finding_level level, const 
     va_end(args);
 }
 
-/* The command that mends what was said last. */
-__attribute__((format(printf, 2, 3))) static void mend(struct tsr_doctor *d, const char *format,
-                                                       ...)
+void tsr_doctor_mend(struct tsr_doctor *d, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -37,7 +34,7 @@ __attribute__((format(printf, 2, 3))) static void mend(struct tsr_doctor *d, con
     va_end(args);
 }
 
-static const char *sudo(const struct tsr_doctor *d)
+const char *tsr_doctor_sudo(const struct tsr_doctor *d)
 {
     return d->live.is_root ? "" : "sudo ";
 }
@@ -45,7 +42,7 @@ static const char *sudo(const struct tsr_doctor *d)
 /* What mends by writing `value` to a file. */
 static void mend_write(struct tsr_doctor *d, const char *value, const char *path)
 {
-    mend(d, "echo %s | %stee %s", value, sudo(d), path);
+    tsr_doctor_mend(d, "echo %s | %stee %s", value, tsr_doctor_sudo(d), path);
 }
 
 /* ---- CPUs ---- */
@@ -91,7 +88,8 @@ static void check_cpu(struct tsr_doctor *d)
     bool amx = has_flag(flags, "amx_int8") || has_flag(flags, "amx_bf16");
     bool amx_used = strncmp(d->live.kernels, "amx", 3) == 0;
     bool avx512 = has_flag(flags, "avx512f"), avx2 = has_flag(flags, "avx2");
-    say(d, "cpu", avx2 || avx512 ? TSR_FINDING_FINE : TSR_FINDING_NOTE,
+    tsr_doctor_say(
+        d, "cpu", avx2 || avx512 ? TSR_FINDING_FINE : TSR_FINDING_NOTE,
         "%u CPUs%s%s, kernels in use: %s; the CPU has %s%s%s%s", d->topology.n_cpus,
         model[0] ? "," : "", model, d->live.kernels,
         !amx       ? ""
@@ -110,7 +108,8 @@ static void check_cpu(struct tsr_doctor *d)
     for (int i = 0; i < 8; i++) {
         all += t[i];
     }
-    say(d, "virtualization", TSR_FINDING_NOTE,
+    tsr_doctor_say(
+        d, "virtualization", TSR_FINDING_NOTE,
         "a virtual machine: its neighbours show in the tail (%.2f %% of CPU time was stolen since "
         "it started)",
         all ? 100.0 * (double)t[7] / (double)all : 0.0);
@@ -139,10 +138,11 @@ static void list_cpus(const struct tsr_topology *t, uint32_t spared, char *out)
 
 static void mend_boot(struct tsr_doctor *d, const char *parameters)
 {
-    mend(d,
-         "%ssed -i 's/^GRUB_CMDLINE_LINUX=\"/&%s /' /etc/default/grub && %supdate-grub && "
-         "%sreboot",
-         sudo(d), parameters, sudo(d), sudo(d));
+    tsr_doctor_mend(
+        d,
+        "%ssed -i 's/^GRUB_CMDLINE_LINUX=\"/&%s /' /etc/default/grub && %supdate-grub && "
+        "%sreboot",
+        tsr_doctor_sudo(d), parameters, tsr_doctor_sudo(d), tsr_doctor_sudo(d));
 }
 
 static void check_isolation(struct tsr_doctor *d)
@@ -154,13 +154,14 @@ static void check_isolation(struct tsr_doctor *d)
         cores += t->cpus[i].core == t->cpus[i].id;
     }
     if (t->n_isolated == 0 && cores < FEW_CORES) {
-        say(d, "isolation", TSR_FINDING_NOTE, "with %u cores none can be kept free of others",
-            cores);
+        tsr_doctor_say(d, "isolation", TSR_FINDING_NOTE,
+                       "with %u cores none can be kept free of others", cores);
         return;
     }
     if (t->n_isolated == 0) {
         list_cpus(t, spared, list);
-        say(d, "isolation", TSR_FINDING_MEND,
+        tsr_doctor_say(
+            d, "isolation", TSR_FINDING_MEND,
             "no CPU is kept free of other tasks: the slowest answers are as slow as these make "
             "them");
         snprintf(parameters, sizeof parameters,
@@ -171,14 +172,16 @@ static void check_isolation(struct tsr_doctor *d)
     tsr_sysfs_line(d->root, list, sizeof list, "/sys/devices/system/cpu/isolated");
     tsr_sysfs_line(d->root, ticks, sizeof ticks, "/sys/devices/system/cpu/nohz_full");
     if (strcmp(ticks, list) != 0) {
-        say(d, "isolation", TSR_FINDING_MEND,
-            "CPUs %s are isolated, but the scheduler's tick still interrupts them", list);
+        tsr_doctor_say(d, "isolation", TSR_FINDING_MEND,
+                       "CPUs %s are isolated, but the scheduler's tick still interrupts them",
+                       list);
         snprintf(parameters, sizeof parameters, "nohz_full=%s rcu_nocbs=%s", list, list);
         mend_boot(d, parameters);
         return;
     }
-    say(d, "isolation", TSR_FINDING_FINE,
-        "CPUs %s are isolated; cpus = %s and spin = yes in engine.conf take them", list, list);
+    tsr_doctor_say(d, "isolation", TSR_FINDING_FINE,
+                   "CPUs %s are isolated; cpus = %s and spin = yes in engine.conf take them", list,
+                   list);
 }
 
 static void check_governor(struct tsr_doctor *d)
@@ -196,14 +199,15 @@ static void check_governor(struct tsr_doctor *d)
         }
     }
     if (slow) {
-        say(d, "governor", TSR_FINDING_MEND,
+        tsr_doctor_say(
+            d, "governor", TSR_FINDING_MEND,
             "%u of %u CPUs change their frequency by '%s': after a pause they are slow at first",
             slow, d->topology.n_cpus, first);
         mend_write(d, "performance", "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor");
     } else {
-        say(d, "governor", TSR_FINDING_FINE, "%s",
-            known ? "all CPUs keep their frequency (performance)"
-                  : "the firmware or the hypervisor decides about frequencies");
+        tsr_doctor_say(d, "governor", TSR_FINDING_FINE, "%s",
+                       known ? "all CPUs keep their frequency (performance)"
+                             : "the firmware or the hypervisor decides about frequencies");
     }
 }
 
@@ -219,11 +223,12 @@ static void check_clock(struct tsr_doctor *d)
     bool calls = strcmp(clock, "hpet") == 0 || strcmp(clock, "acpi_pm") == 0 ||
                  strcmp(clock, "xen") == 0 || strcmp(clock, "jiffies") == 0;
     if (calls && has_flag(all, "tsc")) {
-        say(d, "clock", TSR_FINDING_MEND, "every look at the clock '%s' is a system call", clock);
+        tsr_doctor_say(d, "clock", TSR_FINDING_MEND,
+                       "every look at the clock '%s' is a system call", clock);
         mend_write(d, "tsc", "/sys/devices/system/clocksource/clocksource0/current_clocksource");
     } else {
-        say(d, "clock", calls ? TSR_FINDING_NOTE : TSR_FINDING_FINE, "%s%s", clock,
-            calls ? ": every look at the clock is a system call" : "");
+        tsr_doctor_say(d, "clock", calls ? TSR_FINDING_NOTE : TSR_FINDING_FINE, "%s%s", clock,
+                       calls ? ": every look at the clock is a system call" : "");
     }
 }
 
@@ -253,7 +258,8 @@ static void check_huge_pages(struct tsr_doctor *d)
             continue; /* a node of CPUs only */
         }
         if (have > 0 && have >= want) {
-            say(d, "huge-pages", TSR_FINDING_FINE,
+            tsr_doctor_say(
+                d, "huge-pages", TSR_FINDING_FINE,
                 "node %d: %.1f GiB in pages of 1 GiB, %.1f GiB in pages of 2 MiB (%.1f and %.1f "
                 "GiB free)",
                 n->id, (double)n->all_1g_bytes / GIB, (double)n->all_2m_bytes / GIB,
@@ -262,18 +268,20 @@ static void check_huge_pages(struct tsr_doctor *d)
         }
         char path[128];
         if (!find_huge_file(d, n->id, path, sizeof path)) {
-            say(d, "huge-pages", TSR_FINDING_NOTE, "this kernel has none, or hides them");
+            tsr_doctor_say(d, "huge-pages", TSR_FINDING_NOTE,
+                           "this kernel has none, or hides them");
             continue;
         }
         uint64_t room = n->bytes_available < n->bytes_total ? n->bytes_available : n->bytes_total;
         room += n->free_2m_bytes;
         uint64_t pages = (want ? want : room / 2) / tsr_pages_bytes(TSR_PAGES_2M) + 1;
         if (want) {
-            say(d, "huge-pages", TSR_FINDING_MEND,
-                "node %d: %.1f GiB of huge pages, and the model wants %.1f GiB on it", n->id,
-                (double)have / GIB, (double)want / GIB);
+            tsr_doctor_say(d, "huge-pages", TSR_FINDING_MEND,
+                           "node %d: %.1f GiB of huge pages, and the model wants %.1f GiB on it",
+                           n->id, (double)have / GIB, (double)want / GIB);
         } else {
-            say(d, "huge-pages", TSR_FINDING_MEND,
+            tsr_doctor_say(
+                d, "huge-pages", TSR_FINDING_MEND,
                 "node %d: no huge pages in %.1f GiB; the command reserves half of what is free, "
                 "`tessera doctor MODEL` says how many a model needs",
                 n->id, (double)n->bytes_total / GIB);
@@ -292,11 +300,11 @@ static void check_transparent(struct tsr_doctor *d)
         return;
     }
     if (strstr(line, "[never]")) {
-        say(d, "transparent-huge-pages", TSR_FINDING_MEND,
-            "never: what the reserved huge pages do not hold lies on 4 KiB pages");
+        tsr_doctor_say(d, "transparent-huge-pages", TSR_FINDING_MEND,
+                       "never: what the reserved huge pages do not hold lies on 4 KiB pages");
         mend_write(d, "madvise", "/sys/kernel/mm/transparent_hugepage/enabled");
     } else {
-        say(d, "transparent-huge-pages", TSR_FINDING_FINE, "%s", line);
+        tsr_doctor_say(d, "transparent-huge-pages", TSR_FINDING_FINE, "%s", line);
     }
 }
 
@@ -308,12 +316,14 @@ static void check_numa_balancing(struct tsr_doctor *d)
     }
     tsr_sysfs_u64(d->root, &on, "/proc/sys/kernel/numa_balancing");
     if (on) {
-        say(d, "numa-balancing", TSR_FINDING_MEND,
+        tsr_doctor_say(
+            d, "numa-balancing", TSR_FINDING_MEND,
             "the kernel unmaps memory to see who uses it: page faults in the engine, whose memory "
             "is placed already");
-        mend(d, "%ssysctl -w kernel.numa_balancing=0", sudo(d));
+        tsr_doctor_mend(d, "%ssysctl -w kernel.numa_balancing=0", tsr_doctor_sudo(d));
     } else {
-        say(d, "numa-balancing", TSR_FINDING_FINE, "off, on %u nodes", d->topology.n_nodes);
+        tsr_doctor_say(d, "numa-balancing", TSR_FINDING_FINE, "off, on %u nodes",
+                       d->topology.n_nodes);
     }
 }
 
@@ -323,12 +333,13 @@ static void check_swap(struct tsr_doctor *d)
     bool locks = d->live.is_root || d->live.memlock_bytes == UINT64_MAX;
     tsr_sysfs_keyed(d->root, "/proc/meminfo", "SwapTotal:", &swap);
     if (swap && !locks) {
-        say(d, "swap", TSR_FINDING_MEND,
-            "%.1f GiB of swap, and a limit on locked memory: weights may be swapped out",
-            (double)swap / GIB);
-        mend(d, "%sswapoff -a", sudo(d));
+        tsr_doctor_say(d, "swap", TSR_FINDING_MEND,
+                       "%.1f GiB of swap, and a limit on locked memory: weights may be swapped out",
+                       (double)swap / GIB);
+        tsr_doctor_mend(d, "%sswapoff -a", tsr_doctor_sudo(d));
     } else {
-        say(d, "swap", TSR_FINDING_FINE, "%s", swap ? "the engine's memory is locked" : "none");
+        tsr_doctor_say(d, "swap", TSR_FINDING_FINE, "%s",
+                       swap ? "the engine's memory is locked" : "none");
     }
 }
 
@@ -339,11 +350,13 @@ static void check_bandwidth(struct tsr_doctor *d)
         return;
     }
     if (d->live.weights_bytes) {
-        say(d, "memory-bandwidth", TSR_FINDING_FINE,
+        tsr_doctor_say(
+            d, "memory-bandwidth", TSR_FINDING_FINE,
             "%.1f GB/s are read by %u threads: at most %.1f tokens/s for one request to this model",
             rate / 1e9, d->live.read_threads, rate / (double)d->live.weights_bytes);
     } else {
-        say(d, "memory-bandwidth", TSR_FINDING_FINE,
+        tsr_doctor_say(
+            d, "memory-bandwidth", TSR_FINDING_FINE,
             "%.1f GB/s are read by %u threads: a model of 1 GB gives at most %.0f tokens/s to one "
             "request",
             rate / 1e9, d->live.read_threads, rate / 1e9);
@@ -357,24 +370,28 @@ static void check_limits(struct tsr_doctor *d)
     enum { NOFILE = 3 * 1024 + 256 }; /* as the engine asks for */
     const struct tsr_doctor_live *live = &d->live;
     if (live->memlock_bytes != UINT64_MAX && !live->is_root) {
-        say(d, "memlock", TSR_FINDING_MEND,
-            "%" PRIu64 " KiB may be locked: memory on small pages can be swapped out (the systemd "
-            "unit has no such limit; the command holds from the next login on)",
-            live->memlock_bytes / 1024);
-        mend(d, "echo '* - memlock unlimited' | %stee /etc/security/limits.d/tessera-memlock.conf",
-             sudo(d));
+        tsr_doctor_say(d, "memlock", TSR_FINDING_MEND,
+                       "%" PRIu64
+                       " KiB may be locked: memory on small pages can be swapped out (the systemd "
+                       "unit has no such limit; the command holds from the next login on)",
+                       live->memlock_bytes / 1024);
+        tsr_doctor_mend(
+            d, "echo '* - memlock unlimited' | %stee /etc/security/limits.d/tessera-memlock.conf",
+            tsr_doctor_sudo(d));
     } else {
-        say(d, "memlock", TSR_FINDING_FINE, "memory can be locked");
+        tsr_doctor_say(d, "memlock", TSR_FINDING_FINE, "memory can be locked");
     }
     if (live->nofile < NOFILE) {
-        say(d, "nofile", TSR_FINDING_MEND,
-            "%" PRIu64 " descriptors, and %d are wanted for 1024 clients (the systemd unit has "
-            "them; the command holds from the next login on)",
-            live->nofile, NOFILE);
-        mend(d, "echo '* - nofile 65536' | %stee /etc/security/limits.d/tessera-nofile.conf",
-             sudo(d));
+        tsr_doctor_say(d, "nofile", TSR_FINDING_MEND,
+                       "%" PRIu64
+                       " descriptors, and %d are wanted for 1024 clients (the systemd unit has "
+                       "them; the command holds from the next login on)",
+                       live->nofile, NOFILE);
+        tsr_doctor_mend(
+            d, "echo '* - nofile 65536' | %stee /etc/security/limits.d/tessera-nofile.conf",
+            tsr_doctor_sudo(d));
     } else {
-        say(d, "nofile", TSR_FINDING_FINE, "%" PRIu64 " descriptors", live->nofile);
+        tsr_doctor_say(d, "nofile", TSR_FINDING_FINE, "%" PRIu64 " descriptors", live->nofile);
     }
 }
 
@@ -383,22 +400,24 @@ static void check_io_uring(struct tsr_doctor *d)
     uint64_t disabled = 0;
     tsr_sysfs_u64(d->root, &disabled, "/proc/sys/kernel/io_uring_disabled");
     if (disabled == 2 || (disabled == 1 && !d->live.is_root)) {
-        say(d, "io_uring", TSR_FINDING_MEND,
-            "forbidden by the setting kernel.io_uring_disabled = %" PRIu64
-            ": the dataplane cannot run",
-            disabled);
-        mend(d, "%ssysctl -w kernel.io_uring_disabled=0", sudo(d));
+        tsr_doctor_say(d, "io_uring", TSR_FINDING_MEND,
+                       "forbidden by the setting kernel.io_uring_disabled = %" PRIu64
+                       ": the dataplane cannot run",
+                       disabled);
+        tsr_doctor_mend(d, "%ssysctl -w kernel.io_uring_disabled=0", tsr_doctor_sudo(d));
     } else if (d->live.io_uring == EPERM || d->live.io_uring == EACCES) {
-        say(d, "io_uring", TSR_FINDING_MEND,
+        tsr_doctor_say(
+            d, "io_uring", TSR_FINDING_MEND,
             "forbidden by a seccomp filter, as in most containers: the dataplane cannot run; start "
             "the container with a profile that allows io_uring_setup, _enter and _register, or "
             "without one");
-        mend(d, "docker run --security-opt seccomp=unconfined IMAGE");
+        tsr_doctor_mend(d, "docker run --security-opt seccomp=unconfined IMAGE");
     } else if (d->live.io_uring) {
-        say(d, "io_uring", TSR_FINDING_NOTE, "this kernel has none (%s): the dataplane cannot run",
-            strerror(d->live.io_uring));
+        tsr_doctor_say(d, "io_uring", TSR_FINDING_NOTE,
+                       "this kernel has none (%s): the dataplane cannot run",
+                       strerror(d->live.io_uring));
     } else {
-        say(d, "io_uring", TSR_FINDING_FINE, "allowed");
+        tsr_doctor_say(d, "io_uring", TSR_FINDING_FINE, "allowed");
     }
 }
 
@@ -408,7 +427,8 @@ static void check_cpu_level(void *ctx, const char *folder, bool v2)
     char path[1200];
     double cpus = tsr_cgroup_cpus_at(d->root, folder, v2);
     if (cpus < d->topology.n_cpus) {
-        say(d, "cpu-limit", TSR_FINDING_MEND,
+        tsr_doctor_say(
+            d, "cpu-limit", TSR_FINDING_MEND,
             "this control group gets %.2f of %u CPUs: used up, all workers stand still until the "
             "next period",
             cpus, d->topology.n_cpus);
@@ -426,7 +446,8 @@ static void check_memory_level(void *ctx, const char *folder, bool v2)
     tsr_sysfs_u64(d->root, &limit, "%s/%s", folder, file);
     tsr_sysfs_keyed(d->root, "/proc/meminfo", "MemTotal:", &total);
     if (limit < total) {
-        say(d, "memory-limit", TSR_FINDING_MEND,
+        tsr_doctor_say(
+            d, "memory-limit", TSR_FINDING_MEND,
             "this control group gets %.1f of %.1f GiB, what is locked and cached included",
             (double)limit / GIB, (double)total / GIB);
         snprintf(path, sizeof path, "%s/%s", folder, file);
@@ -443,11 +464,12 @@ static void check_kernel(struct tsr_doctor *d)
         return;
     }
     if (major < 6 || (major == 6 && minor < 1)) {
-        say(d, "kernel", TSR_FINDING_MEND, "%s is older than 6.1, the oldest that is supported",
-            release);
-        mend(d, "%sapt-get install linux-image-amd64 && %sreboot", sudo(d), sudo(d));
+        tsr_doctor_say(d, "kernel", TSR_FINDING_MEND,
+                       "%s is older than 6.1, the oldest that is supported", release);
+        tsr_doctor_mend(d, "%sapt-get install linux-image-amd64 && %sreboot", tsr_doctor_sudo(d),
+                        tsr_doctor_sudo(d));
     } else {
-        say(d, "kernel", TSR_FINDING_FINE, "%s", release);
+        tsr_doctor_say(d, "kernel", TSR_FINDING_FINE, "%s", release);
     }
 }
 
@@ -455,22 +477,21 @@ static void check_engine(struct tsr_doctor *d)
 {
     const struct tsr_doctor_live *live = &d->live;
     if (live->engine == 0) {
-        say(d, "engine", TSR_FINDING_FINE, "%s at %s", live->engine_text, live->socket);
+        tsr_doctor_say(d, "engine", TSR_FINDING_FINE, "%s at %s", live->engine_text, live->socket);
         return;
     }
     bool forbidden = live->engine == -EACCES || live->engine == -EPERM;
-    say(d, "engine", forbidden ? TSR_FINDING_MEND : TSR_FINDING_NOTE, "%s", live->engine_text);
+    tsr_doctor_say(d, "engine", forbidden ? TSR_FINDING_MEND : TSR_FINDING_NOTE, "%s",
+                   live->engine_text);
     if (forbidden) {
-        mend(d, "%susermod -aG tessera \"$(id -un)\"", sudo(d));
+        tsr_doctor_mend(d, "%susermod -aG tessera \"$(id -un)\"", tsr_doctor_sudo(d));
     } else if (live->engine == -ENOENT || live->engine == -ECONNREFUSED) {
-        mend(d, "%ssystemctl start tessera-engine", sudo(d));
+        tsr_doctor_mend(d, "%ssystemctl start tessera-engine", tsr_doctor_sudo(d));
     }
 }
 
-void tsr_doctor_look(struct tsr_doctor *d)
+static void look_machine(struct tsr_doctor *d)
 {
-    d->n = 0;
-    d->n_mend = 0;
     check_kernel(d);
     check_cpu(d);
     check_isolation(d);
@@ -486,6 +507,17 @@ void tsr_doctor_look(struct tsr_doctor *d)
     check_limits(d);
     check_io_uring(d);
     check_engine(d);
+}
+
+void tsr_doctor_look(struct tsr_doctor *d)
+{
+    d->n = 0;
+    d->n_mend = 0;
+    if (d->port.device) {
+        tsr_doctor_look_port(d);
+    } else {
+        look_machine(d);
+    }
     for (uint32_t i = 0; i < d->n; i++) {
         d->n_mend += d->findings[i].level == TSR_FINDING_MEND;
     }

@@ -12,18 +12,27 @@
 
 #define SOCKET "/run/tessera/engine.sock"
 
+enum { QUEUES_MAX = 16 };
+
 static const char help[] =
-    "tessera doctor [MODEL] [OPTIONS]: what of this machine holds the engine back, and the "
-    "command\n"
-    "that mends it\n"
+    "tessera doctor [MODEL] [OPTIONS]: what of this machine holds the engine back, or a port of\n"
+    "tessera-bypass, and the command that mends it\n"
     "\n"
     "With MODEL, a .gguf file or a Hugging Face directory, it counts the huge pages that the "
     "model\n"
     "needs and says which speed its memory allows.\n"
     "\n"
-    "      --json         one JSON object\n"
-    "      --no-measure   do not measure how fast memory is read (a third of a second, all CPUs)\n"
-    "  -s, --socket PATH  the engine's door [$TESSERA_SOCKET, else " SOCKET "]\n"
+    "      --json            one JSON object\n"
+    "      --no-measure      do not measure how fast memory is read (a third of a second, all "
+    "CPUs)\n"
+    "  -s, --socket PATH     the engine's door [$TESSERA_SOCKET, else " SOCKET "]\n"
+    "\n"
+    "Of a port alone; these are given as to tessera-bypass:\n"
+    "      --device DEVICE   a PCI address, or a driver of DPDK with its arguments, as\n"
+    "                        net_af_xdp0,iface=eth1\n"
+    "      --listen ADDRESS  as 192.0.2.2/24:443 or [2001:db8::2/64]:443; may be repeated\n"
+    "      --queues N        [1]\n"
+    "      --no-huge         without huge pages\n"
     "\n"
     "Exits 0 where all is fine, 1 where something is to be mended. Changes nothing.\n";
 
@@ -81,48 +90,104 @@ static void write_text(const struct tsr_doctor *d)
     }
 }
 
-int command_doctor(int argc, char **argv)
+struct asked {
+    bool as_json, measures;
+};
+
+/* COMMAND_DONE, or how to leave with what was said. */
+static int read_option(struct tsr_doctor *d, struct asked *asked, int option)
 {
-    static const struct option options[] = {{"json", 0, NULL, 'j'},
-                                            {"no-measure", 0, NULL, 'n'},
-                                            {"socket", 1, NULL, 's'},
-                                            {"help", 0, NULL, 'h'},
-                                            {0}};
-    static struct tsr_doctor doctor = {.root = ""};
-    const char *socket = getenv("TESSERA_SOCKET");
-    struct tsr_err err = {0};
-    bool as_json = false, measures = true;
-    doctor.live.socket = socket && socket[0] ? socket : SOCKET;
-    for (int option; (option = getopt_long(argc, argv, "hs:", options, NULL)) != -1;) {
-        switch (option) {
-        case 'j':
-            as_json = true;
-            break;
-        case 'n':
-            measures = false;
-            break;
-        case 's':
-            doctor.live.socket = optarg;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return COMMAND_DONE;
-        default:
-            return command_usage("doctor", "the command line was not understood");
+    struct tsr_doctor_port *port = &d->port;
+    switch (option) {
+    case 'j':
+        asked->as_json = true;
+        return COMMAND_DONE;
+    case 'n':
+        asked->measures = false;
+        return COMMAND_DONE;
+    case 's':
+        d->live.socket = optarg;
+        return COMMAND_DONE;
+    case 'd':
+        port->device = optarg;
+        return COMMAND_DONE;
+    case 'l':
+        if (port->n_listen == TSR_DOCTOR_LISTEN_MAX) {
+            return command_usage("doctor", "--listen: at most 8 are wanted");
         }
+        port->listen[port->n_listen++] = optarg;
+        return COMMAND_DONE;
+    case 'q':
+        port->queues = (uint32_t)strtoul(optarg, NULL, 10);
+        return port->queues >= 1 && port->queues <= QUEUES_MAX
+                   ? COMMAND_DONE
+                   : command_usage("doctor", "--queues takes a number from 1 to 16");
+    case 'o':
+        port->no_huge = true;
+        return COMMAND_DONE;
+    default:
+        return command_usage("doctor", "the command line was not understood");
     }
-    const char *model =
-        argc > optind ? command_model("doctor", argc - optind, argv + optind) : NULL;
-    if (argc > optind && !model) {
+}
+
+static int read_model(struct tsr_doctor *d, int argc, char **argv)
+{
+    struct tsr_err err = {0};
+    const char *model = command_model("doctor", argc, argv);
+    if (!model) {
         return COMMAND_USAGE;
     }
-    if (model && plan(&doctor.live, model, &err) < 0) {
-        return command_fail(&err);
+    return plan(&d->live, model, &err) < 0 ? command_fail(&err) : COMMAND_DONE;
+}
+
+static int check_port(const struct tsr_doctor_port *port, bool has_model)
+{
+    if (port->device && has_model) {
+        return command_usage("doctor",
+                             "a port is looked at alone: MODEL does not go with --device");
+    }
+    if (!port->device && (port->n_listen || port->queues || port->no_huge)) {
+        return command_usage("doctor", "--listen, --queues and --no-huge go with --device");
+    }
+    return COMMAND_DONE;
+}
+
+int command_doctor(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"json", 0, NULL, 'j'},    {"no-measure", 0, NULL, 'n'}, {"socket", 1, NULL, 's'},
+        {"device", 1, NULL, 'd'},  {"listen", 1, NULL, 'l'},     {"queues", 1, NULL, 'q'},
+        {"no-huge", 0, NULL, 'o'}, {"help", 0, NULL, 'h'},       {0}};
+    static struct tsr_doctor doctor = {.root = ""};
+    struct asked asked = {.measures = true};
+    const char *socket = getenv("TESSERA_SOCKET");
+    doctor.live.socket = socket && socket[0] ? socket : SOCKET;
+    int rc = COMMAND_DONE;
+    for (int option; (option = getopt_long(argc, argv, "hs:", options, NULL)) != -1;) {
+        if (option == 'h') {
+            fputs(help, stdout);
+            return COMMAND_DONE;
+        }
+        rc = read_option(&doctor, &asked, option);
+        if (rc != COMMAND_DONE) {
+            return rc;
+        }
+    }
+    rc = check_port(&doctor.port, argc > optind);
+    if (rc == COMMAND_DONE && argc > optind) {
+        rc = read_model(&doctor, argc - optind, argv + optind);
+    }
+    if (rc != COMMAND_DONE) {
+        return rc;
     }
     tsr_topology_read_at(doctor.root, &doctor.topology);
-    tsr_doctor_live(&doctor.live, &doctor.topology, measures);
+    tsr_doctor_live(&doctor.live, &doctor.topology, asked.measures && !doctor.port.device);
+    if (doctor.port.device) {
+        doctor.port.queues = doctor.port.queues ? doctor.port.queues : 1;
+        tsr_doctor_port_live(&doctor.port, doctor.root);
+    }
     tsr_doctor_look(&doctor);
-    if (as_json) {
+    if (asked.as_json) {
         write_json(&doctor);
     } else {
         write_text(&doctor);

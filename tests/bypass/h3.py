@@ -15,7 +15,7 @@ from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import ConnectionTerminated, StreamReset
 
-from net import KEY, UDP_PORT
+from net import KEY, UDP_PORT, read_events
 
 PATIENCE_S = 60  # for anything at all: a test that would wait for ever fails instead
 
@@ -105,22 +105,12 @@ class Client(QuicConnectionProtocol):
         return await self.end(self.begin(method, path, body, key))
 
     async def chat(self, ask, **options):
-        """(text, usage) of a chat that streams; wants each event whole, one reason to finish, and [DONE] last."""
+        """read_events() of a chat that streams."""
         body = {"messages": [{"role": "user", "content": ask}], "temperature": 0, "stream": True,
                 "stream_options": {"include_usage": True}, **options}
         answer = await self.request("POST", "/v1/chat/completions", json.dumps(body).encode())
         assert answer.status == 200 and answer.headers["content-type"].startswith("text/event-stream"), (answer.headers, answer.body)
         return read_events(answer.body)
-
-
-def read_events(body):
-    *events, done, nothing = body.decode().split("\n\n")
-    assert (done, nothing) == ("data: [DONE]", ""), body[-200:]
-    chunks = [json.loads(event.removeprefix("data: ")) for event in events]
-    choices = [choice for chunk in chunks for choice in chunk["choices"]]
-    assert len([choice for choice in choices if choice["finish_reason"]]) == 1, choices
-    text = "".join(choice["delta"].get("content") or "" for choice in choices)
-    return text, [chunk["usage"] for chunk in chunks if chunk.get("usage")][-1]
 
 
 @contextlib.asynccontextmanager

@@ -231,6 +231,19 @@ def run_tests(names, chosen):
         print(f"{name} ok ({time.monotonic() - began:.1f} s)", flush=True)
 
 
+# ---- Answers ----
+
+def read_events(body):
+    """(text, usage) of a chat's stream; wants each event whole, one reason to finish, and [DONE] last."""
+    *events, done, nothing = body.decode().split("\n\n")
+    assert (done, nothing) == ("data: [DONE]", ""), body[-200:]
+    chunks = [json.loads(event.removeprefix("data: ")) for event in events]
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+    assert len([choice for choice in choices if choice["finish_reason"]]) == 1, choices
+    text = "".join(choice["delta"].get("content") or "" for choice in choices)
+    return text, [chunk["usage"] for chunk in chunks if chunk.get("usage")][-1]
+
+
 # ---- The kernel's services ----
 
 def dial(address, port=UDP_PORT):

@@ -60,7 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         create();
     }
     fill(data, size);
-    int rc = tsr_keys_open(&keys, path, &err);
+    int rc = tsr_keys_open(&keys, path, NULL, &err);
     if (rc < 0) {
         if (err.code != rc || !strstr(err.text, path)) {
             abort();

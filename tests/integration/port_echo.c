@@ -145,11 +145,11 @@ static bool is(const struct tsr_datagram *datagram, const char *word)
     return datagram->size == strlen(word) && memcmp(datagram->bytes, word, datagram->size) == 0;
 }
 
-static void write_dropped(const struct tsr_port *port)
+static void write_dropped(struct tsr_port *port)
 {
     const char *path = getenv("DROPPED");
     int fd = open(path ? path : "/dev/null", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    tsr_port_write_dropped(port, fd, NULL);
+    tsr_port_write_dropped(&port, 1, fd, NULL);
     close(fd);
 }
 

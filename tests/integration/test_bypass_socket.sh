@@ -52,7 +52,7 @@ ask() {
     timeout 60 gtlsclient --exit-on-all-streams-close --no-quic-dump --no-http-dump --download="$work/got" "${options[@]}" 127.0.0.1 "$port" \
         "${urls[@]}" >"$work/said" 2>&1 || fail "gtlsclient $*: $(tail -n 5 "$work/said")"
 }
-has() { grep -q -- "$2" "$work/$1" || fail "$1 lacks '$2': $(tail -c 800 "$work/$1")"; }
+has() { grep -aq -- "$2" "$work/$1" || fail "$1 lacks '$2': $(tail -c 800 "$work/$1")"; }
 
 # says TEXT: the door's log does, soon
 says() {
@@ -65,7 +65,9 @@ says() {
 
 make_certificate
 start_engine --threads 1
-start_bypass --retry-from 100
+start_bypass --retry-from 100 --capture "$work/dropped.pcap" --secret "$work/secret"
+[ "$(stat -c '%a %s' "$work/secret")" = '600 32' ] || fail "the secret is not of 32 bytes for its owner: $(ls -l "$work/secret")"
+cp "$work/secret" "$work/secret.first"
 
 # Small answers, an error, several at once, after loss.
 ask /health
@@ -112,6 +114,21 @@ has got/metrics '^tessera:door_token_seconds_count{woken="yes"} [1-9]'
 has got/metrics '^tessera:door_request_seconds_count [1-9]'
 has got/metrics '^tessera:door_bell_seconds_count [1-9]'
 
+# What was dropped, on demand; the next time it replaces what there was.
+printf 'grabbed' >"/dev/udp/127.0.0.1/$port"
+printf '\300no packet of QUIC' >"/dev/udp/127.0.0.1/$port"
+ask /health
+kill -USR1 "$bypass_pid"
+says 'dropped packets that are kept have been written'
+[ "$(head -c 4 "$work/dropped.pcap" | od -An -tx1 | tr -d ' ')" = 4d3cb2a1 ] || fail "no pcap file"
+has dropped.pcap grabbed
+has dropped.pcap 'no packet of QUIC'
+before=$(stat -c %s "$work/dropped.pcap")
+: >"$work/door.err"
+kill -USR1 "$bypass_pid"
+says 'dropped packets that are kept have been written'
+[ "$(stat -c %s "$work/dropped.pcap")" = "$before" ] || fail "a second capture has $(stat -c %s "$work/dropped.pcap") bytes instead of $before"
+
 # A new certificate, seen by itself and at a signal, then a door that is closing.
 make_certificate
 says 'the certificate has changed and was read again'
@@ -122,7 +139,8 @@ has said ':status: 200'
 stop_bypass
 
 # Every client must show its address.
-start_bypass --retry-from 0 --spin
+start_bypass --retry-from 0 --spin --secret "$work/secret" --congestion bbr
+cmp "$work/secret" "$work/secret.first" || fail "the secret was made anew"
 ask /health
 has said ':status: 200'
 ask /metrics

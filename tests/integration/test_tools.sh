@@ -190,6 +190,16 @@ want 2 doctor "$model" "$model"
 says err "one too many"
 want 1 doctor "$work/nobody"
 says err "nobody: cannot be opened"
+want 2 doctor --device net_tap0 "$model"
+says err "does not go with --device"
+want 2 doctor --queues 2
+says err "go with --device"
+want 2 doctor --device net_tap0 --queues 17
+says err "from 1 to 16"
+want 1 doctor --device net_af_xdp0,iface=no-such-link --no-huge
+says out "MEND  device  *there is no interface no-such-link"
+want 1 doctor --json --device ffff:00:00.0
+says out '"command": "grep -l'
 start_engine --threads 1
 for words in "" "$model"; do
     timeout 60 "$tessera" doctor $words --socket "$socket" --json >"$work/out"

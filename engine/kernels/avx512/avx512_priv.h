@@ -43,12 +43,9 @@ TSR_INLINE __m512 halves(const void *p)
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
-/* What an intrinsic takes the count of a shift as. */
-#ifdef __clang__
-typedef unsigned shift_count;
-#else
-typedef int shift_count;
-#endif
+/* The count of a shift. Intrinsics take int or unsigned, as the compiler and its version like; this
+ * becomes either. */
+typedef uint8_t shift_count;
 
 /* Sixteen bytes as f32. */
 TSR_INLINE __m512 from_i8(const void *p)

@@ -23,22 +23,23 @@ static int tear_down(void **state)
 }
 
 static const double bounds[] = {0.5, 1};
-static struct tsr_histogram histogram = {.bounds = bounds, .n_bounds = 2};
+static struct tsr_histogram histogram;
 static uint64_t number = 7;
 
-static void add_figures(void)
+static void add_figures(struct tsr_api *api)
 {
     static const struct tsr_figure figures[] = {
         {"tessera:door_things", "Things.", TSR_FIGURE_GAUGE, "kind=\"a\"", &number},
         {"tessera:door_things", "Things.", TSR_FIGURE_GAUGE, "kind=\"b\"", &number},
         {"tessera:door_seconds", "Seconds.", TSR_FIGURE_HISTOGRAM, NULL, &histogram},
     };
+    histogram = (struct tsr_histogram){.bounds = bounds, .n_bounds = 2};
     tsr_histogram_observe(&histogram, 0.5);
     tsr_histogram_observe(&histogram, 0.75);
     tsr_histogram_observe(&histogram, 3);
     for (int i = 0; i < 3; i++) {
         struct tsr_err err;
-        assert_int_equal(tsr_api_add_figure(house.api, &figures[i], &err), 0);
+        assert_int_equal(tsr_api_add_figure(api, &figures[i], &err), 0);
     }
 }
 
@@ -78,7 +79,7 @@ static void test_metrics(void **state)
 {
     (void)state;
     open_named("echo", false);
-    add_figures();
+    add_figures(house.api);
     house_post(&house, &told, "/v1/completions", "{\"prompt\":\"a\"}");
     say_text(&house, 0, "abc", TSR_REASON_END);
     house_get(&house, &told, "/metrics");
@@ -111,6 +112,33 @@ static void test_metrics(void **state)
         assert_says(&told, lines[i]);
     }
     assert_null(strstr(told.body, "vllm:"));
+}
+
+static void test_metrics_of_several_threads(void **state)
+{
+    (void)state;
+    struct tsr_api *other;
+    struct tsr_err err;
+    open_named("echo", false);
+    add_figures(house.api);
+    house.options.first = house.api;
+    assert_int_equal(tsr_api_create(&other, &house.options, &err), 0);
+    add_figures(other);
+    house_get(&house, &told, "/health");
+    house_get(&house, &told, "/metrics");
+    assert_well_formed();
+    static const char *const lines[] = {
+        "tessera:engine_up{model_name=\"echo\"} 1\n",
+        "tessera:door_requests_total{code=\"200\",path=\"/health\"} 1\n",
+        "tessera:door_things{kind=\"a\"} 14\ntessera:door_things{kind=\"b\"} 14\n",
+        "tessera:door_seconds_bucket{le=\"0.5\"} 2\ntessera:door_seconds_bucket{le=\"1\"} 4\n"
+        "tessera:door_seconds_bucket{le=\"+Inf\"} 6\ntessera:door_seconds_sum 8.5\n"
+        "tessera:door_seconds_count 6\n",
+    };
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        assert_says(&told, lines[i]);
+    }
+    tsr_api_destroy(other);
 }
 
 static void test_metrics_under_vllm_names(void **state)
@@ -156,6 +184,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_metrics, tear_down),
+        cmocka_unit_test_teardown(test_metrics_of_several_threads, tear_down),
         cmocka_unit_test_teardown(test_metrics_under_vllm_names, tear_down),
         cmocka_unit_test_teardown(test_metrics_ask_seldom_and_wait_briefly, tear_down),
         cmocka_unit_test_teardown(test_metrics_of_a_mute_engine, tear_down),

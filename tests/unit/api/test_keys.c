@@ -1,6 +1,8 @@
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -72,7 +74,7 @@ static void write_file(const char *text)
 static void open_with(const char *text)
 {
     write_file(text);
-    if (tsr_keys_open(&keys, path, &err) < 0) {
+    if (tsr_keys_open(&keys, path, NULL, &err) < 0) {
         fail_msg("%s", err.text);
     }
 }
@@ -125,7 +127,7 @@ static void test_keys_refuses_files_with_file_and_line(void **state)
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         write_file(rows[i].text);
-        assert_int_equal(tsr_keys_open(&keys, path, &err), -EINVAL);
+        assert_int_equal(tsr_keys_open(&keys, path, NULL, &err), -EINVAL);
         assert_null(keys);
         if (strncmp(err.text, path, strlen(path)) != 0 || !strstr(err.text, rows[i].says) ||
             strstr(err.text, "secret")) {
@@ -133,19 +135,19 @@ static void test_keys_refuses_files_with_file_and_line(void **state)
         }
     }
     write_bytes("a\0b " ABC, 5 + 71);
-    assert_int_equal(tsr_keys_open(&keys, path, &err), -EINVAL);
+    assert_int_equal(tsr_keys_open(&keys, path, NULL, &err), -EINVAL);
     assert_non_null(strstr(err.text, ":1: a NUL byte"));
 }
 
 static void test_keys_refuses_what_others_can_write(void **state)
 {
     (void)state;
-    assert_int_equal(tsr_keys_open(&keys, "/nonexistent/keys", &err), -ENOENT);
-    assert_int_equal(tsr_keys_open(&keys, folder, &err), -EINVAL);
+    assert_int_equal(tsr_keys_open(&keys, "/nonexistent/keys", NULL, &err), -ENOENT);
+    assert_int_equal(tsr_keys_open(&keys, folder, NULL, &err), -EINVAL);
     assert_non_null(strstr(err.text, "not a regular file"));
     write_file("a " ABC "\n");
     assert_int_equal(chmod(path, 0642), 0);
-    assert_int_equal(tsr_keys_open(&keys, path, &err), -EPERM);
+    assert_int_equal(tsr_keys_open(&keys, path, NULL, &err), -EPERM);
     assert_non_null(strstr(err.text, "mode 642"));
     assert_null(keys);
     tsr_keys_close(NULL);
@@ -159,13 +161,13 @@ static void test_keys_refuses_too_much(void **state)
     assert_non_null(text);
     memset(text, '\n', BYTES);
     write_bytes(text, BYTES);
-    assert_int_equal(tsr_keys_open(&keys, path, &err), -E2BIG);
+    assert_int_equal(tsr_keys_open(&keys, path, NULL, &err), -E2BIG);
     size_t size = 0;
     for (int i = 0; i <= TSR_KEYS_MAX; i++) {
         size += (size_t)sprintf(text + size, "k%d sha256:%064x\n", i, i);
     }
     write_bytes(text, size);
-    assert_int_equal(tsr_keys_open(&keys, path, &err), -E2BIG);
+    assert_int_equal(tsr_keys_open(&keys, path, NULL, &err), -E2BIG);
     assert_non_null(strstr(err.text, ":4097: more than 4096 keys"));
     free(text);
 }
@@ -329,6 +331,68 @@ static void test_keys_are_read_again_when_the_file_changes(void **state)
     assert_string_equal(tsr_key_rules(find("abc"))->name, "c");
 }
 
+enum { THREADS = 4, TRIES = 2000, RATE = 1000, PARALLEL = 3 };
+
+struct thread {
+    struct tsr_keys *keys;
+    pthread_t thread;
+    uint32_t admitted, most; /* requests; that were open at once, as this thread could see */
+};
+
+static atomic_uint open_at_once;
+
+static void *asks_much(void *ctx)
+{
+    struct thread *t = ctx;
+    struct tsr_key *rate = tsr_keys_find(t->keys, "abc", 3);
+    struct tsr_key *parallel = tsr_keys_find(t->keys, "hello", 5);
+    for (int i = 0; i < TRIES; i++) {
+        uint32_t wait_s;
+        struct tsr_err e;
+        if (tsr_keys_admit(rate, SECOND, &wait_s, &e) == 0) {
+            t->admitted++;
+            tsr_keys_charge(rate, 1, SECOND);
+            tsr_keys_release(rate);
+        }
+        if (tsr_keys_admit(parallel, SECOND, &wait_s, &e) == 0) {
+            uint32_t n = atomic_fetch_add(&open_at_once, 1) + 1;
+            t->most = n > t->most ? n : t->most;
+            atomic_fetch_sub(&open_at_once, 1);
+            tsr_keys_release(parallel);
+        }
+    }
+    return NULL;
+}
+
+static void test_keys_limits_hold_for_threads_together(void **state)
+{
+    (void)state;
+    struct thread threads[THREADS] = {0};
+    uint32_t admitted = 0;
+    open_with("a " ABC " requests=1000/min tokens=1000/min\nb " HELLO " parallel=3\n");
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(tsr_keys_open(&threads[i].keys, path, keys, &err), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_create(&threads[i].thread, NULL, asks_much, &threads[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i].thread, NULL);
+        admitted += threads[i].admitted;
+        assert_true(threads[i].most <= PARALLEL);
+    }
+    assert_int_equal(admitted, RATE);
+    assert_int_equal(admit_at(find("abc"), SECOND), -EAGAIN);
+    assert_non_null(strstr(err.text, "1000 tokens"));
+    write_file("a " ABC " requests=1000/min\n"); /* one has read it again, the others not yet */
+    assert_int_equal(tsr_keys_reload(threads[0].keys, &err), 0);
+    assert_int_equal(
+        tsr_keys_admit(tsr_keys_find(threads[0].keys, "abc", 3), SECOND, &retry_s, &err), -EAGAIN);
+    for (int i = 0; i < THREADS; i++) {
+        tsr_keys_close(threads[i].keys);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -341,6 +405,7 @@ int main(void)
         cmocka_unit_test_teardown(test_keys_limit_tokens_a_minute, close_keys),
         cmocka_unit_test_teardown(test_keys_limit_requests_at_once, close_keys),
         cmocka_unit_test_teardown(test_keys_that_stay_keep_what_they_used, close_keys),
+        cmocka_unit_test_teardown(test_keys_limits_hold_for_threads_together, close_keys),
         cmocka_unit_test_teardown(test_keys_are_read_again_when_the_file_changes, close_keys),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -50,6 +50,7 @@ static void test_bypass_options_refuse(void **state)
         {TLS "--gateway 127.0.0.2", "--gateway"},
         {TLS "--vlan 2", "--vlan"},
         {TLS "--mtu 1500", "--mtu"},
+        {TLS "--congestion reno", "cubic or bbr"},
         {TLS "--buffers 9000", "--buffers"},
         {TLS "--no-huge", "--no-huge"},
         {TLS "--eal=--no-pci", "--eal"},

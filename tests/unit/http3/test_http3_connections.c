@@ -377,6 +377,76 @@ static void test_connections_key_update(void **state)
     }
 }
 
+/* The link of the port carries `capacity`, the path less; the first answers are sent in 1,200
+ * bytes. */
+static void check_mtu(void **state, size_t capacity, uint32_t link_max, uint32_t found)
+{
+    struct world *w = with(state, NULL);
+    w->capacity = capacity;
+    w->link_max = link_max;
+    struct client *c = world_connect(w, NULL);
+    assert_true(c->established);
+    for (int i = 0; i < 20; i++) {
+        assert_true(ask(w, c));
+        world_run(w, second, NULL);
+    }
+    w->largest = 0;
+    struct answer *a = client_ask(c, "GET", "/long", NULL);
+    assert_true(world_run(w, 60 * second, world_answered));
+    assert_int_equal(a->body.size, FAKE_LONG_BYTES);
+    assert_int_equal(w->largest, found);
+    world_free(w);
+    *state = NULL;
+    fake_reset();
+}
+
+static void test_connections_path_mtu(void **state)
+{
+    check_mtu(state, 1472, 0, 1472);
+    check_mtu(state, 1472, 1460, 1452);
+    check_mtu(state, 1472, 1300, 1200);
+    check_mtu(state, 1372, 0, 1372);
+    check_mtu(state, 1372, 1371, 1200);
+    check_mtu(state, 1200, 0, 1200);
+}
+
+static void bbr(struct tsr_http3_options *o)
+{
+    o->bbr = true;
+}
+
+/* Whatever the link loses: the answer is whole, and nobody sends all of it at once. */
+static uint64_t check_congestion(void **state, void (*control)(struct tsr_http3_options *),
+                                 unsigned loss)
+{
+    struct world *w = with(state, control);
+    struct client *c = world_connect(w, NULL);
+    uint64_t began_ns = w->now_ns;
+    w->loss = loss;
+    struct answer *a = client_ask(c, "GET", "/long", NULL);
+    uint64_t most = 0;
+    for (int i = 0; i < 60000 && !a->ended; i++) {
+        uint64_t before = w->sent_bytes;
+        w->now_ns += ms;
+        world_turn(w);
+        most = w->sent_bytes - before > most ? w->sent_bytes - before : most;
+    }
+    assert_int_equal(a->body.size, FAKE_LONG_BYTES);
+    assert_true(most <= (64 << 10) + PAYLOAD_MAX);
+    uint64_t took_ns = w->now_ns - began_ns;
+    world_free(w);
+    *state = NULL;
+    fake_reset();
+    return took_ns;
+}
+
+static void test_connections_congestion(void **state)
+{
+    check_congestion(state, NULL, 0);
+    check_congestion(state, bbr, 0);
+    assert_true(check_congestion(state, bbr, 50) < check_congestion(state, NULL, 50));
+}
+
 static void test_connections_rebinding(void **state)
 {
     struct world *w = with(state, NULL);
@@ -605,6 +675,8 @@ int main(void)
         cmocka_unit_test_teardown(test_connections_reload, teardown),
         cmocka_unit_test_teardown(test_connections_client_certificate, teardown),
         cmocka_unit_test_teardown(test_connections_key_update, teardown),
+        cmocka_unit_test(test_connections_path_mtu),
+        cmocka_unit_test(test_connections_congestion),
         cmocka_unit_test_teardown(test_connections_rebinding, teardown),
         cmocka_unit_test_teardown(test_connections_migration, teardown),
         cmocka_unit_test_teardown(test_connections_ids, teardown),

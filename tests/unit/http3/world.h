@@ -34,7 +34,9 @@ struct world {
     uint64_t seed;
     unsigned loss, repeat, reorder, spoil; /* of 1000 */
     uint64_t delay_ns;
-    uint32_t room; /* datagrams that the server may send in this turn */
+    uint32_t link_max; /* larger datagrams are lost; 0: none */
+    uint32_t largest;  /* of the server's that were not */
+    uint32_t room;     /* datagrams that the server may send in this turn */
     size_t capacity;
     struct packet *packets;
     uint32_t n_packets;
@@ -78,15 +80,19 @@ static inline void world_send(struct world *w, bool to_server, const struct tsr_
         .size = (uint32_t)size,
     };
     memcpy(packet.bytes, bytes, size);
+    bool fits = !w->link_max || size <= w->link_max;
+    if (!to_server && fits && packet.size > w->largest) {
+        w->largest = packet.size;
+    }
     if (!to_server) {
         w->last_sent = packet;
         w->sent++;
         w->sent_bytes += size;
     }
-    if (world_random(w, 1000) >= w->loss) {
+    if (fits && world_random(w, 1000) >= w->loss) {
         world_put(w, &packet);
     }
-    if (world_random(w, 1000) < w->repeat) {
+    if (fits && world_random(w, 1000) < w->repeat) {
         world_put(w, &packet);
     }
 }

@@ -33,16 +33,22 @@ static int fixture_teardown(void **state)
     return nftw(fixture_root, fixture_remove, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-/* Writes text to path under the folder, making the folders on the way. */
-static void fixture_write(const char *path, const char *text)
+/* Path under the folder, whole; makes the folders on the way. */
+static void fixture_path(const char *path, char whole[512])
 {
-    char whole[512];
-    snprintf(whole, sizeof whole, "%s%s", fixture_root, path);
+    snprintf(whole, 512, "%s%s", fixture_root, path);
     for (char *slash = whole + strlen(fixture_root) + 1; (slash = strchr(slash, '/')); slash++) {
         *slash = '\0';
         mkdir(whole, 0700);
         *slash = '/';
     }
+}
+
+/* Writes text to path under the folder. */
+static void fixture_write(const char *path, const char *text)
+{
+    char whole[512];
+    fixture_path(path, whole);
     FILE *file = fopen(whole, "we");
     assert_non_null(file);
     fputs(text, file);

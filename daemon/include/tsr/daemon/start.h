@@ -8,9 +8,9 @@
  * still fails. */
 void tsr_start_standard(void);
 
-/* SIGTERM, SIGINT and SIGHUP come as a descriptor (signalfd, not blocking), which is returned; not
- * those that were ignored at the start (under nohup, or in the background of a script). SIGPIPE is
- * ignored. Call it before threads start. A negative errno with a sentence. */
-int tsr_start_signals(struct tsr_err *err);
+/* SIGTERM, SIGINT, SIGHUP and `another` (0: none) come as a descriptor (signalfd, not blocking),
+ * which is returned; not those that were ignored at the start (under nohup, or in the background of
+ * a script). SIGPIPE is ignored. Call it before threads start. A negative errno with a sentence. */
+int tsr_start_signals(int another, struct tsr_err *err);
 
 #endif

@@ -131,6 +131,11 @@ struct tsr_api_options {
     struct tsr_api_text page; /* served at "/"; empty: none. The caller's, unchanged */
     const char *page_policy;  /* its Content-Security-Policy */
     uint32_t credit_tokens;   /* granted ahead of the reader, per answer [64] */
+    /* The API of another thread of the same door, with the same options, NULL: none. Limits of keys
+     * hold for both in all, and /metrics of each counts for both; so for all that name it. Create
+     * all and add the same figures to each before the threads start, and destroy them when they
+     * have ended, it the last. */
+    struct tsr_api *first;
 };
 
 /* The defaults in brackets above. */

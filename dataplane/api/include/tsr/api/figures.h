@@ -1,7 +1,8 @@
 /* Figures for /metrics: counters, gauges and histograms, in Prometheus' text format.
  *
  * A figure belongs to whoever registers it, is written by the thread of the tsr_api, and is read
- * when /metrics is asked for. Observing costs a few nanoseconds and allocates nothing. */
+ * when /metrics is asked for: the sum, where the door has several threads (struct tsr_api_options).
+ * Observing costs a few nanoseconds and allocates nothing. */
 #ifndef TSR_API_FIGURES_H
 #define TSR_API_FIGURES_H
 

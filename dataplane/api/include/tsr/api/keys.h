@@ -8,8 +8,9 @@
  * characters (of none: refused). What is left out is not limited. It must be a regular file that
  * others cannot write. Replace it by rename(), so that it is never read half written.
  *
- * A rate lets a minute's worth pass at once and then flows (a leaky bucket). Used by one thread.
- * Times are CLOCK_MONOTONIC. */
+ * A rate lets a minute's worth pass at once and then flows (a leaky bucket). Used by one thread;
+ * but threads that each have opened the same file can count what keys use together (`first`). Times
+ * are CLOCK_MONOTONIC. */
 #ifndef TSR_API_KEYS_H
 #define TSR_API_KEYS_H
 
@@ -38,9 +39,12 @@ struct tsr_key_rules {
     uint8_t priority;      /* of its requests, and the highest that they may ask for [128] */
 };
 
-/* Reads the file. -EINVAL with file and line; -EPERM: others may write it; -E2BIG; -ENOMEM; what
- * open() gave. */
-int tsr_keys_open(struct tsr_keys **keys, const char *path, struct tsr_err *err);
+/* Reads the file. first: the tsr_keys of another thread, of the same file: limits hold for both in
+ * all, and for others that are opened with it; NULL: alone. Open all before threads start, and
+ * close them when they have ended. -EINVAL with file and line; -EPERM: others may write it; -E2BIG;
+ * -ENOMEM; what open() gave. */
+int tsr_keys_open(struct tsr_keys **keys, const char *path, const struct tsr_keys *first,
+                  struct tsr_err *err);
 
 /* No request may be open. NULL is allowed. */
 void tsr_keys_close(struct tsr_keys *keys);

@@ -27,7 +27,9 @@ enum tsr_bypass_action {
 
 struct tsr_bypass_options {
     enum tsr_bypass_action action;
-    const char *user; /* to become when started as root, NULL: the default */
+    const char *secret;  /* file of HTTP/3's secret; NULL: one for this run */
+    const char *capture; /* file for dropped packets; NULL: none */
+    const char *user;    /* to become when started as root, NULL: the default */
     struct tsr_port_options port;
     struct tsr_port_listen gateways[2]; /* of IPv4 and IPv6; part of port.listen after parsing */
     struct tsr_api_options api;

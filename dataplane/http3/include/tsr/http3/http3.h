@@ -37,12 +37,14 @@ struct tsr_http3_options {
     const char *certificate, *key; /* PEM; the certificate with its chain */
     const char *client_ca;         /* PEM: clients must show a certificate of these; NULL: none */
     struct tsr_datagram_way way;   /* where datagrams go */
-    void *port;                    /* its first argument */
-    uint8_t queue;                 /* of the port; stands in connection ids */
+    void *port;                    /* its first argument, and that of dropped() */
+    void (*dropped)(void *port, const struct tsr_datagram *datagram); /* is told each; NULL: none */
+    uint8_t queue; /* of the port; stands in connection ids */
     /* Of tokens and stateless resets. All zero: drawn at the start, so that clients of an earlier
      * run learn of its end only by their timeout. */
     uint8_t secret[TSR_HTTP3_SECRET_BYTES];
 
+    bool bbr; /* congestion control by BBR's second version in place of CUBIC (RFC 9438) [false] */
     uint32_t conns_max;      /* at once; more are refused [4096] */
     uint32_t handshakes_max; /* of these not finished; more are dropped [1024] */
     uint32_t retry_from;     /* handshakes under way from which on a client must show that its

@@ -133,8 +133,14 @@ void tsr_port_count(struct tsr_port *port, struct tsr_port_counts *counts);
 /* A word for metrics: "checksum". */
 const char *tsr_port_drop_name(enum tsr_port_drop drop);
 
-/* Writes the dropped frames that are kept, oldest first, as a pcap file with nanoseconds (each cut
- * to TSR_PORT_DROPPED_BYTES). 0, or a negative errno of write(). */
-int tsr_port_write_dropped(const struct tsr_port *port, int fd, struct tsr_err *err);
+/* Keeps a datagram that was dropped above the port, which is its first argument, under headers that
+ * are made for it. It is not counted here. */
+void tsr_port_keep(void *port, const struct tsr_datagram *datagram);
+
+/* Writes what is kept of these ports as a pcap file with nanoseconds, each frame cut to
+ * TSR_PORT_DROPPED_BYTES; for each port oldest first. From any thread. 0, or a negative errno of
+ * write(). */
+int tsr_port_write_dropped(struct tsr_port *const *ports, uint32_t queues, int fd,
+                           struct tsr_err *err);
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <tsr/memory/topology.h>
+#include <tsr/tools/doctor_port.h>
 
 enum { TSR_FINDINGS_MAX = 192, TSR_COMMAND_BYTES_MAX = 1024 };
 
@@ -40,6 +41,7 @@ struct tsr_doctor {
     const char *root; /* before every path of /proc and /sys: "" or a test's folder */
     struct tsr_doctor_live live;
     struct tsr_topology topology;
+    struct tsr_doctor_port port;
     uint32_t n, n_mend;
     struct tsr_finding findings[TSR_FINDINGS_MAX];
 };
@@ -50,7 +52,8 @@ struct tsr_doctor {
 void tsr_doctor_live(struct tsr_doctor_live *live, const struct tsr_topology *topology,
                      bool measures);
 
-/* Fills in findings from root, live and topology. */
+/* Fills in findings from root, live and topology; of a port alone, from root, live and port, where
+ * port.device is set. */
 void tsr_doctor_look(struct tsr_doctor *doctor);
 
 #endif
