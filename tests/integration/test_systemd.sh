@@ -21,6 +21,7 @@ for program in engine/serve/tessera-engine dataplane/uring/tessera-dataplane dat
     [ -x "$built" ] || built=/bin/true
     sed -i "s|^ExecStart=[^ ]*/${program##*/} |ExecStart=$built |" "$work/units/${program##*/}.service"
 done
+sed "s|^\(Exec[^=]*\)=[^ ]*/tessera-vfio |\1=$TESSERA_SOURCE/deploy/systemd/tessera-vfio |" "$units/tessera-vfio.service" >"$work/units/tessera-vfio.service"
 # The drop-ins, each as if its unit were one.
 for kind in af_xdp vfio; do
     cat "$work/units/tessera-bypass.service" "$TESSERA_SOURCE/deploy/systemd/bypass-$kind.conf" >"$work/units/bypass-$kind.service"
