@@ -49,11 +49,27 @@ void tsr_http3_stream_cancel(struct tsr_http3_stream *stream)
     }
 }
 
+/* While the engine works nothing need come or go, and silence would end the connection (RFC 9000,
+ * 10.1.2): so it is asked for a sign of life in time. */
+static void count_asked(struct tsr_http3_conn *conn, int more)
+{
+    conn->asked += (uint32_t)more;
+    conn->http3->of_peers[conn->peer].requests += (uint32_t)more;
+    const ngtcp2_transport_params *peer = ngtcp2_conn_get_remote_transport_params(conn->quic);
+    uint64_t idle_ns = conn->http3->options.idle_s * tsr_http3_second;
+    if (peer && peer->max_idle_timeout && peer->max_idle_timeout < idle_ns) {
+        idle_ns = peer->max_idle_timeout;
+    }
+    ngtcp2_conn_set_keep_alive_timeout(conn->quic, conn->asked ? idle_ns / 2 : UINT64_MAX);
+}
+
 static void free_stream(struct tsr_http3_stream *stream)
 {
     struct tsr_http3_conn *conn = stream->conn;
     tsr_http3_stream_cancel(stream);
-    conn->http3->of_peers[conn->peer].requests -= stream->is_asked;
+    if (stream->is_asked) {
+        count_asked(conn, -1);
+    }
     free_fields(stream);
     tsr_http3_queue_drop(&stream->out, &conn->answers, stream->out.held);
     TAILQ_REMOVE(&conn->streams, stream, conn_at);
@@ -115,14 +131,14 @@ static int on_field(nghttp3_conn *http, int64_t id, int32_t token, nghttp3_rcbuf
 static void begin(struct tsr_http3_stream *stream, const struct tsr_api_request *request)
 {
     struct tsr_http3 *http3 = stream->conn->http3;
-    struct tsr_http3_peer *peer = &http3->of_peers[stream->conn->peer];
+    const struct tsr_http3_peer *peer = &http3->of_peers[stream->conn->peer];
     stream->is_head = request->method.size == 4 && memcmp(request->method.bytes, "HEAD", 4) == 0;
     if (peer->requests >= http3->options.address.requests) {
         tsr_http3_refuse(stream, 429, "As many requests of this address are under way as may be.");
         return;
     }
-    peer->requests++;
     stream->is_asked = true;
+    count_asked(stream->conn, 1);
     http3->counts.requests++;
     struct tsr_api_exchange *exchange =
         tsr_api_begin(http3->api, &tsr_http3_door, stream, request, http3->now_ns);

@@ -48,6 +48,25 @@ static void test_requests_post(void **state)
     assert_non_null(strstr(fake.said.bytes, "POST /echo ? @localhost -1\nwhole hello\n"));
 }
 
+/* A prompt is read for longer than a silent connection lives. */
+static void test_requests_wait_long(void **state)
+{
+    struct world *w = *state;
+    struct client *c = world_connect(w, NULL);
+    struct answer *a = client_ask(c, "GET", "/wait", NULL);
+    assert_false(world_run(w, 200 * second, world_answered));
+    assert_false(c->gone);
+    struct tsr_api_exchange *e = fake.waits;
+    fake_head(e, 200, TSR_API_UNKNOWN);
+    fake_body(e, "late", 0);
+    fake_end(e);
+    assert_true(world_run(w, second, world_answered));
+    assert_string_equal(a->body.bytes, "late");
+    world_run(w, 100 * second, NULL); /* nothing is asked any more */
+    assert_int_equal(world_counts(w)->conns, 0);
+    assert_int_equal(world_counts(w)->timeouts, 1);
+}
+
 static void test_requests_stream(void **state)
 {
     struct world *w = *state;
@@ -451,6 +470,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_requests_get, setup, teardown),
         cmocka_unit_test_setup_teardown(test_requests_post, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_requests_wait_long, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_requests_wait_long, setup, teardown),
         cmocka_unit_test_setup_teardown(test_requests_stream, setup, teardown),
         cmocka_unit_test_setup_teardown(test_requests_tokens_are_timed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_requests_head_none_refuse, setup, teardown),
