@@ -290,16 +290,16 @@ def ping(address):
 
 
 class KernelServices:
-    """On OURS, of the server's kernel: TCP at UDP_PORT and UDP at port 5000 send back what comes."""
+    """On OURS, of the server's kernel: a TCP port and a UDP port send back what comes."""
 
     PROGRAM = f"""
-import select, socket
+import select, socket, sys
+t = socket.create_server(("{OURS}", int(sys.argv[1])))
 u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-u.bind(("{OURS}", 5000))
-t = socket.create_server(("{OURS}", %d))
+u.bind(("{OURS}", int(sys.argv[2])))
 print("up", flush=True)
 while True:
-    ready = select.select([u, t], [], [])[0]
+    ready = select.select([t, u], [], [])[0]
     if u in ready:
         u.sendto(*u.recvfrom(2000))
     if t in ready:
@@ -307,11 +307,11 @@ while True:
         c.sendall(c.recv(2000))
 """
 
-    def __init__(self, tcp_port=UDP_PORT):
-        self.tcp_port = tcp_port
+    def __init__(self, tcp_port=UDP_PORT, udp_port=5000):
+        self.ports = tcp_port, udp_port
 
     def __enter__(self):
-        self.process = subprocess.Popen(["ip", "netns", "exec", SERVER, sys.executable, "-c", self.PROGRAM % self.tcp_port],
+        self.process = subprocess.Popen(["ip", "netns", "exec", SERVER, sys.executable, "-c", self.PROGRAM, *map(str, self.ports)],
                                         stdout=subprocess.PIPE, text=True)
         assert select.select([self.process.stdout], [], [], 60)[0] and self.process.stdout.readline() == "up\n"
         return self
@@ -324,7 +324,7 @@ while True:
     def check(self):
         ping(OURS)
         ping(OURS6)
-        with socket.create_connection((OURS, self.tcp_port), 10) as c, dial(OURS, 5000) as u:
+        with socket.create_connection((OURS, self.ports[0]), 10) as c, dial(OURS, self.ports[1]) as u:
             c.sendall(b"tcp")
             assert c.recv(100) == b"tcp"
             ask(u, b"other port", b"other port")
