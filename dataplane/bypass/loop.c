@@ -109,7 +109,7 @@ static void take_signals(struct loop *loop)
     }
 }
 
-static void keep_time(struct loop *loop)
+static int keep_time(struct loop *loop, struct tsr_err *err)
 {
     if (loop->now_ns >= loop->watchdog_ns) {
         tsr_notify_say(loop->o.notify, "WATCHDOG=1");
@@ -118,7 +118,7 @@ static void keep_time(struct loop *loop)
                                 : UINT64_MAX;
     }
     if (loop->now_ns < loop->check_ns) {
-        return;
+        return 0;
     }
     loop->check_ns = loop->now_ns + CHECK_EVERY_MS * ms_ns;
     take_signals(loop);
@@ -131,6 +131,7 @@ static void keep_time(struct loop *loop)
         tsr_log(TSR_LOG_WARN, "--spin: the door sleeps, since it shares its CPUs with an engine");
     }
     loop->spins = may;
+    return tsr_port_check(loop->o.port, err);
 }
 
 static bool is_over(const struct loop *loop)
@@ -214,7 +215,10 @@ static int turn(struct loop *loop, struct tsr_err *err)
     loop->slept = false;
     clock_gettime(CLOCK_REALTIME_COARSE, &wall);
     loop->now_ns = tsr_clock_ns();
-    keep_time(loop);
+    int rc = keep_time(loop, err);
+    if (rc < 0) {
+        return rc;
+    }
     uint32_t done = tsr_port_poll(loop->o.port, take_datagram, loop, loop->now_ns);
     done += tsr_api_step(loop->o.api, loop->now_ns);
     flush(loop);

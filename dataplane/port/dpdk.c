@@ -43,6 +43,7 @@ struct device {
     struct rte_mempool *pool;
     struct rte_device *handle;
     bool device_sums;
+    unsigned iface; /* index of the kernel's interface under it; 0: none */
     struct tsr_steer steer;
 };
 
@@ -556,6 +557,19 @@ static void dpdk_flush(struct tsr_port *port)
     flush((struct dpdk_port *)port);
 }
 
+static int dpdk_check(struct tsr_port *port, struct tsr_err *err)
+{
+    unsigned iface = ((struct dpdk_port *)port)->device->iface;
+    char name[IF_NAMESIZE];
+    if (!iface || if_indextoname(iface, name) || errno != ENXIO) {
+        return 0;
+    }
+    return tsr_err_set(err, -ENODEV,
+                       "The interface under the port is gone (its index was %u): start again when "
+                       "it is back.",
+                       iface);
+}
+
 static uint64_t dpdk_missed(struct tsr_port *port)
 {
     struct rte_eth_stats stats;
@@ -590,6 +604,7 @@ static const struct tsr_port_kind_table dpdk_kind = {
     .room = dpdk_room,
     .send = dpdk_send,
     .flush = dpdk_flush,
+    .check = dpdk_check,
     .missed = dpdk_missed,
 };
 
@@ -636,6 +651,7 @@ int tsr_port_dpdk_create(struct tsr_port **ports, const struct tsr_port_options 
         return tsr_err_set(err, -ENOMEM, "No memory for a device's state.");
     }
     device->queues = options->queues;
+    device->iface = plan.iface[0] ? if_nametoindex(plan.iface) : 0;
     device->steer.object = device->steer.claim = -1;
     rc = open_device(device, &plan, err);
     for (uint32_t q = 0; rc == 0 && q < options->queues; q++) {

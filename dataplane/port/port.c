@@ -158,6 +158,11 @@ uint32_t tsr_port_poll(struct tsr_port *port, tsr_port_take_fn *take, void *ctx,
     return port->kind->poll(port, take, ctx);
 }
 
+int tsr_port_check(struct tsr_port *port, struct tsr_err *err)
+{
+    return port->kind->check ? port->kind->check(port, err) : 0;
+}
+
 static uint8_t *room(void *port, const struct tsr_path *path, size_t *capacity)
 {
     return ((struct tsr_port *)port)->kind->room(port, path, capacity);

@@ -15,6 +15,7 @@ struct tsr_port_kind_table {
     uint8_t *(*room)(struct tsr_port *port, const struct tsr_path *path, size_t *capacity);
     void (*send)(struct tsr_port *port, const struct tsr_path *path, size_t size, uint8_t ecn);
     void (*flush)(struct tsr_port *port);
+    int (*check)(struct tsr_port *port, struct tsr_err *err); /* NULL: always there */
     uint64_t (*missed)(struct tsr_port *port);
 };
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -82,6 +83,7 @@ class Net:
         if run("ip", "netns", "add", SERVER, check=False).returncode:
             skip("network namespaces cannot be made here")
         self.home = os.open("/proc/self/ns/net", os.O_RDONLY)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nothing is left behind
         try:
             self._make()
         except BaseException:
@@ -133,16 +135,14 @@ class Net:
             self.bridge = Bridge(seed)
         else:
             self._pair(SERVER, "v0", CLIENT, "v1", mtu, queues)
-        run("ip", "-n", CLIENT, "addr", "add", PEER + "/24", "dev", "v1")
-        run("ip", "-n", CLIENT, "addr", "add", PEER6 + "/64", "dev", "v1", "nodad")
-        if ours:
-            self.address()
+        self.ours = ours
+        self.address()
 
-    @staticmethod
-    def address():
-        """Again after the link was down, as IPv6's are then gone."""
-        run("ip", "-n", SERVER, "addr", "replace", OURS + "/24", "dev", "v0")
-        run("ip", "-n", SERVER, "addr", "replace", OURS6 + "/64", "dev", "v0", "nodad")
+    def address(self):
+        """Again after a link was down, as IPv6's are then gone."""
+        for namespace, link, addresses in ((CLIENT, "v1", (PEER, PEER6)), (SERVER, "v0", (OURS, OURS6) if self.ours else ())):
+            for address, bits in zip(addresses, ("/24", "/64")):
+                run("ip", "-n", namespace, "addr", "replace", address + bits, "dev", link, *(["nodad"] if ":" in address else []))
 
     @staticmethod
     def macs():

@@ -109,6 +109,10 @@ typedef void tsr_port_take_fn(void *ctx, const struct tsr_datagram *datagram);
  * nothing to be done. now_ns: monotonic. */
 uint32_t tsr_port_poll(struct tsr_port *port, tsr_port_take_fn *take, void *ctx, uint64_t now_ns);
 
+/* To be asked now and then: -ENODEV where the interface under the device is gone for good. One that
+ * is down may come up again, and the port goes on then. */
+int tsr_port_check(struct tsr_port *port, struct tsr_err *err);
+
 /* How to send; its first argument is the port. room() flushes by itself where a burst is full. */
 extern const struct tsr_datagram_way tsr_port_way;
 
