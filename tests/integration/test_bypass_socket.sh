@@ -63,11 +63,23 @@ says() {
     done
 }
 
+# reset_token: of a connection that the door does not know (RFC 9000, 10.3); it follows from the secret
+reset_token() {
+    python3 - "$port" <<'EOF' || fail "no stateless reset came"
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    s.settimeout(10)
+    s.sendto(b"\x40\x00" + b"fifteen bytes ." + bytes(50), ("127.0.0.1", int(sys.argv[1])))
+    print(s.recv(2000)[-16:].hex())
+EOF
+}
+
 make_certificate
 start_engine --threads 1
 start_bypass --retry-from 100 --capture "$work/dropped.pcap" --secret "$work/secret"
 [ "$(stat -c '%a %s' "$work/secret")" = '600 32' ] || fail "the secret is not of 32 bytes for its owner: $(ls -l "$work/secret")"
 cp "$work/secret" "$work/secret.first"
+token=$(reset_token) || exit 1
 
 # Small answers, an error, several at once, after loss.
 ask /health
@@ -141,6 +153,7 @@ stop_bypass
 # Every client must show its address.
 start_bypass --retry-from 0 --spin --secret "$work/secret" --congestion bbr
 cmp "$work/secret" "$work/secret.first" || fail "the secret was made anew"
+[ "$(reset_token)" = "$token" ] || fail "a connection of before is not reset by the same token"
 ask /health
 has said ':status: 200'
 ask /metrics
