@@ -6,20 +6,25 @@
 #     sudo deploy/quickstart.sh MODEL     with yours: a .gguf file, or a Hugging Face folder (config.json, safetensors)
 #
 #     sudo deploy/quickstart.sh --serve [MODEL]           leaves engine and dataplane running; prints the URL and a curl line
+#     sudo deploy/quickstart.sh --serve --http3 [MODEL]   also HTTP/3, with a certificate that it makes; with
+#                                                         --device DEVICE --listen ADDRESS past the kernel (tessera-bypass --help)
 #     sudo deploy/quickstart.sh --stop                    ends them
 #     sudo deploy/quickstart.sh --serve --systemd MODEL   as services of systemd, installed in /usr/local
 #
 # May be run again at any time: what is done is not done twice, what runs as it should is left alone. Without root it does
 # what it can, and says what it left out. Under sudo, only packages, huge pages and systemd are root's doing; the rest runs
 # as the user who called. In the environment: QUESTION is asked instead of "What is the capital of France?", PORT is
-# served instead of 8000, SERVE_DIR holds socket, logs and process numbers instead of ~/.tessera (root's: /run/tessera).
+# served instead of 8000, HTTP3_PORT instead of 8443, SERVE_DIR holds socket, logs and process numbers instead of ~/.tessera (root's: /run/tessera).
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
 question=${QUESTION:-What is the capital of France?}
 port=${PORT:-8000}
 
-serve=no systemd=no stop=no model=
-for word in "$@"; do
+serve=no systemd=no stop=no http3=no device= model=
+listen=()
+while [ $# -gt 0 ]; do
+    word=$1
+    shift
     case $word in
     -h | --help)
         sed -n '2,/^set -euo/{/^set/d;s/^# \{0,1\}//;p}' "$0"
@@ -28,6 +33,15 @@ for word in "$@"; do
     --serve) serve=yes ;;
     --systemd) systemd=yes ;;
     --stop) stop=yes ;;
+    --http3) http3=yes ;;
+    --device | --listen)
+        if [ $# = 0 ]; then
+            echo "quickstart: a value is missing behind $word" >&2
+            exit 2
+        fi
+        if [ "$word" = --device ]; then device=$1; else listen+=(--listen "$1"); fi
+        shift
+        ;;
     *)
         if [ "${word#-}" != "$word" ] || [ -n "$model" ]; then
             echo "quickstart: '$word' was not expected; --help says how" >&2
@@ -40,8 +54,18 @@ for word in "$@"; do
         ;;
     esac
 done
+wrong=
 if [ $systemd = yes ] && { [ $serve = no ] || [ -z "$model" ]; }; then
-    echo "quickstart: --systemd goes with --serve and a model" >&2
+    wrong="--systemd goes with --serve and a model"
+elif [ $http3 = yes ] && { [ $serve = no ] || [ $systemd = yes ]; }; then
+    wrong="--http3 goes with --serve, and without --systemd (there: /etc/tessera/bypass.conf)"
+elif [ -n "$device" ] && { [ $http3 = no ] || [ ${#listen[@]} = 0 ]; }; then
+    wrong="--device goes with --http3 and --listen"
+elif [ ${#listen[@]} -gt 0 ] && [ -z "$device" ]; then
+    wrong="--listen goes with --device; HTTP3_PORT is the port on this machine"
+fi
+if [ -n "$wrong" ]; then
+    echo "quickstart: $wrong" >&2
     exit 2
 fi
 
@@ -65,6 +89,7 @@ fi
 build=$top/build/release
 engine=$build/engine/serve/tessera-engine
 dataplane=$build/dataplane/uring/tessera-dataplane
+bypass=$build/dataplane/bypass/tessera-bypass
 tessera=$build/clients/cli/tessera
 
 started=() # ends with this script
@@ -83,7 +108,8 @@ trap clean_up EXIT
 trap 'exit 130' INT TERM
 exec 3>&2 # where programs that are started say what they have to say
 
-# ---- What --serve leaves running: engine.pid, engine.log, dataplane.pid, dataplane.log; pages: how many were reserved before
+# ---- What --serve leaves running: engine.pid, engine.log, the same of the doors; pages: how many were reserved before; http3:
+# the second door's certificate and keys
 
 if [ "$user" = root ]; then dir=${SERVE_DIR:-/run/tessera}; else dir=${SERVE_DIR:-$user_home/.tessera}; fi
 dir=$(realpath -m -- "$dir")
@@ -145,9 +171,10 @@ leave() {
 }
 
 if [ $stop = yes ]; then
+    end "$bypass"
     end "$dataplane"
     end "$engine"
-    rm -f "$dir/engine.sock"
+    rm -rf "$dir/engine.sock" "$dir/http3"
     if pages_before=$(cat "$dir/pages" 2>/dev/null); then
         rm -f "$dir/pages"
         echo "Giving back huge pages."
@@ -159,6 +186,7 @@ fi
 step "1. Packages"
 groups=(build)
 [ -n "$model" ] || groups+=(model)
+[ $http3 = no ] || groups+=(bypass)
 "$top/deploy/packages.sh" "${groups[@]}" || fail "these packages are needed first"
 echo "All there."
 
@@ -168,6 +196,11 @@ if [ ! -f "$build/build.ninja" ]; then
 fi
 targets=(tessera tessera-engine tessera-model)
 [ $serve = no ] || targets+=(tessera-dataplane)
+if [ $http3 = yes ]; then
+    # configured anew, since it may have been left out when packages were missing
+    (cd "$top" && "${as_user[@]}" cmake --preset release >/dev/null) || fail "cmake could not configure $build"
+    targets+=(tessera-bypass)
+fi
 [ $systemd = no ] || targets+=(clients/c/all) # all that is installed
 log=$(mktemp)
 if ! "${as_user[@]}" cmake --build "$build" --target "${targets[@]}" >"$log" 2>&1; then
@@ -246,6 +279,52 @@ In a browser that page chats and shows live figures; OpenAI's clients take $1/v1
 TXT
 }
 
+# make_certificate FOR...: for these addresses, unless it is there already
+make_certificate() {
+    local names=DNS:localhost address
+    for address in "$@"; do names+=,IP:$address; done
+    [ "$(cat "$dir/http3/names" 2>/dev/null)" != "$names" ] || return 0
+    end "$bypass" # which may have another
+    "${as_user[@]}" mkdir -p -m 700 "$dir/http3"
+    "${as_user[@]}" openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj /CN=tessera \
+        -addext "subjectAltName=$names" -keyout "$dir/http3/key.pem" -out "$dir/http3/certificate.pem" 2>/dev/null ||
+        fail "openssl makes no certificate for $names"
+    echo "$names" >"$dir/http3/names"
+    # the door reads them as the user that it becomes
+    [ "$user" != root ] || chown -R "$peer" "$dir/http3"
+}
+
+# serve_http3: on this machine, or through the device to others, who then need a key
+serve_http3() {
+    local url_port question=$dir/http3/question.json
+    local options=("$bypass" --config /dev/null --engine "$dir/engine.sock" --tls-certificate "$dir/http3/certificate.pem"
+        --tls-key "$dir/http3/key.pem" --user "$peer" --quiet)
+    if [ -z "$device" ]; then
+        make_certificate 127.0.0.1
+        leave "${options[@]}" --listen "127.0.0.1:${HTTP3_PORT:-8443}"
+        url_port=$(sed -n 's|^https://127.0.0.1:||p' "$dir/bypass.log")
+        printf '{"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0, "max_tokens": 64}\n' >"$question"
+        step "HTTP/3: https://127.0.0.1:$url_port"
+        cat <<TXT
+Its certificate is $dir/http3/certificate.pem. With ngtcp2's client, for one:
+    gtlsclient -q --exit-on-all-streams-close -m POST --data=$question --download=$dir/http3 \\
+        127.0.0.1 $url_port https://localhost:$url_port/v1/chat/completions && cat $dir/http3/completions
+TXT
+        return
+    fi
+    "$tessera" doctor --no-huge --device "$device" "${listen[@]}" || fail "the device is not ready; the commands stand above"
+    # the addresses without brackets, networks and ports
+    make_certificate $(printf '%s\n' "${listen[@]}" | sed -n '/^--listen$/d; s/^\[\([^]/]*\).*/\1/p; t; s/[/:].*//p')
+    if [ ! -e "$dir/http3/keys" ]; then
+        "$dataplane" --make-key quickstart >"$dir/http3/keys" 2>"$dir/http3/key"
+        [ "$user" != root ] || chown "$peer" "$dir/http3/keys"
+    fi
+    local as_user=(env) # only root may open it; the door gives that up
+    leave "${options[@]}" --device "$device" "${listen[@]}" --no-huge --keys "$dir/http3/keys"
+    step "HTTP/3: $(grep '^https' "$dir/bypass.log" | paste -sd ' ')"
+    echo "Its certificate is $dir/http3/certificate.pem. Clients send 'Authorization: Bearer KEY'. $(cat "$dir/http3/key")"
+}
+
 if [ $systemd = yes ]; then
     step "4. Services"
     [ "$(id -u)" = 0 ] || fail "--systemd takes root"
@@ -284,6 +363,7 @@ if [ $serve = yes ]; then
     step "6. Dataplane"
     leave "${serve_dataplane[@]}"
     show_url "$(grep -m1 '^http' "$dir/dataplane.log")" "$dir/engine.sock"
+    [ $http3 = no ] || serve_http3
     [ -z "$pages_before" ] || [ -e "$dir/pages" ] || echo "$pages_before" >"$dir/pages"
     pages_before= started=()
     echo "    $0 --stop    # ends it"

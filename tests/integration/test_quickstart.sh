@@ -16,7 +16,7 @@ fail() {
 
 work=$(mktemp -d)
 chmod 755 "$work" # the programs drop root
-export SERVE_DIR=$work/serve PORT=0
+export SERVE_DIR=$work/serve PORT=0 HTTP3_PORT=0
 clean_up() {
     "$TESSERA_SOURCE/deploy/quickstart.sh" --stop >/dev/null 2>&1
     rm -rf "$work"
@@ -52,7 +52,8 @@ cat "$work/out"
 # --serve
 quickstart=$TESSERA_SOURCE/deploy/quickstart.sh
 small=$TESSERA_SOURCE/tests/vectors/shell-5m
-for wrong in --sevre "--serve --systemd" "--systemd $small" "$small $small"; do
+for wrong in --sevre "--serve --systemd" "--systemd $small" "$small $small" --http3 "--serve --systemd --http3 $small" "--serve --device" \
+    "--serve --device net_tap0" "--serve --http3 --device net_tap0" "--serve --http3 --listen 10.0.0.1:443"; do
     "$quickstart" $wrong >"$work/out" 2>&1
     [ $? = 2 ] || fail "'$wrong' was taken: $(cat "$work/out")"
 done
@@ -60,7 +61,9 @@ if "$quickstart" --serve "$work/broken.gguf" >"$work/out" 2>&1; then fail "--ser
 grep -q "broken.gguf" "$work/out" || fail "--serve did not say what is wrong: $(tail -n 5 "$work/out")"
 [ ! -e "$SERVE_DIR/engine.sock" ] || fail "a failed --serve left a socket"
 
-"$quickstart" --serve "$small" >"$work/out" 2>&1 || fail "$(tail -n 20 "$work/out")"
+http3=()
+if "$TESSERA_SOURCE/deploy/packages.sh" --missing bypass >/dev/null; then http3=(--http3); fi
+"$quickstart" --serve "${http3[@]}" "$small" >"$work/out" 2>&1 || fail "$(tail -n 20 "$work/out")"
 engine=$(cat "$SERVE_DIR/engine.pid")
 dataplane=$(cat "$SERVE_DIR/dataplane.pid")
 url=$(sed -n 's/^It runs: //p' "$work/out")
@@ -79,11 +82,18 @@ if command -v curl >/dev/null; then
     answer=$(timeout 60 bash -c "${curl_line/curl /curl -sS --max-time 50 }") || fail "$curl_line: $answer"
     grep -q '"choices":' <<<"$answer" || fail "$curl_line: $answer"
 fi
+if [ ${#http3[@]} -gt 0 ]; then
+    client_line=$(sed -n '/^    gtlsclient /,/[^\\]$/p' "$work/out")
+    answer=$(timeout 60 bash -c "$client_line") || fail "$client_line: $answer"
+    grep -q '"choices":' <<<"$answer" || fail "$client_line: $answer"
+    bypass=$(cat "$SERVE_DIR/bypass.pid")
+fi
 for word in curl "--stop" "tessera top"; do
     grep -q -- "$word" "$work/out" || fail "--serve says nothing of $word: $(cat "$work/out")"
 done
 
-"$quickstart" --serve "$small" >"$work/out" 2>&1 || fail "again: $(tail -n 20 "$work/out")"
+"$quickstart" --serve "${http3[@]}" "$small" >"$work/out" 2>&1 || fail "again: $(tail -n 20 "$work/out")"
+[ ${#http3[@]} = 0 ] || [ "$(cat "$SERVE_DIR/bypass.pid")" = "$bypass" ] || fail "a second --serve --http3 started anew"
 grep -q "It runs: $url" "$work/out" || fail "a second --serve changed the URL: $(cat "$work/out")"
 [ "$(cat "$SERVE_DIR/engine.pid") $(cat "$SERVE_DIR/dataplane.pid")" = "$engine $dataplane" ] || fail "a second --serve started anew"
 
@@ -95,7 +105,7 @@ while lives "$dataplane"; do sleep 0.1; done
 dataplane=$(cat "$SERVE_DIR/dataplane.pid")
 
 "$quickstart" --stop >"$work/out" 2>&1 || fail "--stop: $(cat "$work/out")"
-for pid in $engine $dataplane; do
+for pid in $engine $dataplane ${bypass:-}; do
     if lives "$pid"; then fail "process $pid runs on after --stop"; fi
 done
 [ ! -e "$SERVE_DIR" ] || fail "--stop left $(ls "$SERVE_DIR")"
