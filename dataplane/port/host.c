@@ -77,9 +77,37 @@ static bool allow(struct tsr_host *host, uint32_t *count, uint32_t most)
     uint64_t second = host->now_ns / 1000000000u;
     if (second != host->second) {
         host->second = second;
-        host->answers = host->asks = 0;
+        host->answers = host->echoes = host->asks = 0;
     }
     return (*count)++ < most;
+}
+
+static bool is_on_link(const struct tsr_port_listen *listen, const uint8_t *ip)
+{
+    uint32_t whole = listen->prefix / 8u, rest = listen->prefix % 8u;
+    if (memcmp(listen->address.ip, ip, whole) != 0) {
+        return false;
+    }
+    return rest == 0 || (listen->address.ip[whole] ^ ip[whole]) >> (8 - rest) == 0;
+}
+
+/* Who sent an IP packet is behind the Ethernet address that it came from. But what a gateway has
+ * forwarded says nothing of who is on the link: else anyone far away could turn the packets for a
+ * neighbour away from it, by its address. */
+static void hear(struct tsr_host *host, const struct tsr_frame *frame)
+{
+    const uint8_t *source = tsr_frame_source(frame), *mac = frame->bytes + TSR_MAC_BYTES;
+    const struct tsr_port_listen *listen = ours(host, frame->family, tsr_frame_target(frame));
+    if (host->is_alone && listen && listen->prefix && listen->has_gateway &&
+        is_on_link(listen, source) &&
+        memcmp(source, listen->gateway, tsr_ip_bytes(frame->family)) != 0) {
+        const struct tsr_neighbour *gateway =
+            tsr_neighbour_find(&host->neighbours, frame->family, listen->gateway);
+        if (gateway && memcmp(gateway->mac, mac, TSR_MAC_BYTES) == 0) {
+            return;
+        }
+    }
+    tsr_neighbour_hear(&host->neighbours, frame->family, source, mac);
 }
 
 /* --- answers, in the frame that asked --- */
@@ -153,11 +181,10 @@ static enum tsr_port_drop answer_echo(struct tsr_host *host, struct tsr_host_res
                                       const struct tsr_frame *frame)
 {
     uint8_t *icmp = frame->bytes + frame->body;
-    if (is_group(frame->bytes) || !allow(host, &host->answers, TSR_HOST_ANSWERS_PER_SECOND)) {
+    if (is_group(frame->bytes) || !allow(host, &host->echoes, TSR_HOST_ANSWERS_PER_SECOND)) {
         return TSR_PORT_DROP_ICMP;
     }
-    tsr_neighbour_hear(&host->neighbours, frame->family, tsr_frame_source(frame),
-                       frame->bytes + TSR_MAC_BYTES);
+    hear(host, frame);
     write_back(host, frame);
     swap_addresses(frame);
     icmp[0] = frame->family == 4 ? ICMP_ECHO_REPLY : ICMPV6_ECHO_REPLY;
@@ -366,8 +393,7 @@ static enum tsr_port_drop take_udp(struct tsr_host *host, struct tsr_host_result
     if (!listens(host, &result->datagram.path.local)) {
         return TSR_PORT_DROP_UDP_PORT;
     }
-    tsr_neighbour_hear(&host->neighbours, frame->family, tsr_frame_source(frame),
-                       frame->bytes + TSR_MAC_BYTES);
+    hear(host, frame);
     result->is_datagram = true;
     return TSR_PORT_TAKEN;
 }
@@ -419,15 +445,6 @@ void tsr_host_take(struct tsr_host *host, struct tsr_host_result *result, uint8_
 }
 
 /* --- sending --- */
-
-static bool is_on_link(const struct tsr_port_listen *listen, const uint8_t *ip)
-{
-    uint32_t whole = listen->prefix / 8u, rest = listen->prefix % 8u;
-    if (memcmp(listen->address.ip, ip, whole) != 0) {
-        return false;
-    }
-    return rest == 0 || (listen->address.ip[whole] ^ ip[whole]) >> (8 - rest) == 0;
-}
 
 static const uint8_t *next_hop(const struct tsr_host *host, const struct tsr_path *path)
 {

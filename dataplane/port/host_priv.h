@@ -7,8 +7,8 @@
 #include "neighbour_priv.h"
 
 enum {
-    TSR_HOST_ANSWERS_PER_SECOND =
-        1000, /* echoes and neighbour questions, so that a flood of them costs little */
+    TSR_HOST_ANSWERS_PER_SECOND = 1000, /* to neighbours' questions, and as many echoes, so that a
+                                           flood of them costs little */
     TSR_HOST_ASKS_PER_SECOND = 100,
     TSR_HOST_ASK_BYTES = TSR_ETHERNET_BYTES + TSR_VLAN_BYTES + TSR_IPV6_BYTES + 32,
 };
@@ -22,8 +22,8 @@ struct tsr_host {
     bool device_sums;
     uint8_t mac[TSR_MAC_BYTES];
     uint64_t now_ns;
-    uint64_t second; /* of now_ns; what the two counts below belong to */
-    uint32_t answers, asks;
+    uint64_t second; /* of now_ns; what the counts below belong to */
+    uint32_t answers, echoes, asks;
     struct tsr_neighbours neighbours;
 };
 

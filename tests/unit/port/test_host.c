@@ -226,6 +226,44 @@ static void test_host_limits_answers(void **state)
     }
 }
 
+/* A flood of echoes, from anywhere, does not take us off the link. */
+static void test_host_answers_neighbours_beside_echoes(void **state)
+{
+    const uint8_t echo[8] = {8};
+    (void)state;
+    struct packet p;
+    for (int i = 0; i < 5000; i++) {
+        ipv4(&p, 0, 1);
+        put(&p, echo, sizeof echo);
+        finish(&p);
+        take(&p);
+    }
+    arp(&p, 1, peer_ipv4, our_ipv4);
+    assert_true(take(&p).answer_bytes);
+    neighbour(&p, 135, peer_ipv6, our_ipv6, true);
+    assert_true(take(&p).answer_bytes);
+}
+
+/* Somebody far away writes a neighbour's address as his own: his packets come by the gateway. */
+static void test_host_keeps_neighbours_from_afar(void **state)
+{
+    static const uint8_t gateway_mac[6] = {2, 0, 0, 0, 0, 9};
+    static const uint8_t gateway_ip[4] = {10, 0, 0, 254};
+    (void)state;
+    struct packet p;
+    arp(&p, 2, gateway_ip, our_ipv4);
+    memcpy(p.bytes + p.ip + 8, gateway_mac, 6);
+    take(&p);
+    udp_packet(&p, 4, 0);
+    assert_true(take(&p).is_datagram);
+    udp_packet(&p, 4, 0);
+    memcpy(p.bytes + 6, gateway_mac, 6);
+    assert_true(take(&p).is_datagram);
+    uint8_t payload[128];
+    const uint8_t *frame = tsr_host_write(host, &path4, payload + 64, 64, 0);
+    assert_memory_equal(frame, peer_mac, 6);
+}
+
 static void test_host_drops_what_is_not_for_us(void **state)
 {
     /* clang-format off */
@@ -399,6 +437,8 @@ int main(void)
         with_host(test_host_refuses_solicitations),
         with_host(test_host_answers_echoes),
         with_host(test_host_limits_answers),
+        with_host(test_host_answers_neighbours_beside_echoes),
+        with_host(test_host_keeps_neighbours_from_afar),
         with_host(test_host_drops_what_is_not_for_us),
         with_host(test_host_sends_back),
         with_host(test_host_asks_for_who_is_forgotten),
