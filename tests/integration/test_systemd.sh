@@ -188,7 +188,7 @@ if [ -x "$bypass" ] && command -v gtlsclient >/dev/null && command -v openssl >/
         done
         fail "no answer by the second door under strace: $(tail -n 3 "$work/answer")"
     }
-    trace bypass "$bypass" --config /dev/null --listen 127.0.0.1:0 --engine "$socket" "${tls[@]}" --user 65534 --quiet
+    trace bypass "$bypass" --config /dev/null --listen 127.0.0.1:0 --engine "$socket" "${tls[@]}" --secret "$work/run/secret" --user 65534 --quiet
     ask "127.0.0.1:$(sed -n 's|^https://127.0.0.1:||p' "$work/bypass.out")" env
     hold bypass "$bypass_unit"
 
