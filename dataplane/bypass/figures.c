@@ -5,27 +5,15 @@
 
 #include <tsr/shm/bell.h>
 
-/* Seconds. */
-static const double bounds[] = {
-    1e-6, 2e-6, 3e-6, 4e-6, 5e-6, 6e-6, 8e-6, 1e-5, 1.2e-5, 1.5e-5, 2e-5, 2.5e-5,
-    3e-5, 4e-5, 5e-5, 6e-5, 8e-5, 1e-4, 2e-4, 5e-4, 1e-3,   2e-3,   1e-2, 1e-1,
-};
-
-static void init(struct tsr_histogram *histogram)
-{
-    histogram->bounds = bounds;
-    histogram->n_bounds = sizeof bounds / sizeof *bounds;
-}
-
 void tsr_bypass_figures_init(struct tsr_bypass_figures *figures, const struct tsr_http3 *http3)
 {
     *figures = (struct tsr_bypass_figures){.http3 = tsr_http3_counts(http3)};
     for (int woken = 0; woken < 2; woken++) {
-        init(&figures->token_work[woken]);
-        init(&figures->token[woken]);
+        tsr_histogram_init(&figures->token_work[woken]);
+        tsr_histogram_init(&figures->token[woken]);
     }
-    init(&figures->request);
-    init(&figures->bell);
+    tsr_histogram_init(&figures->request);
+    tsr_histogram_init(&figures->bell);
 }
 
 /* One figure a name of drops[], from `from` on; names and labels are the same for all queues. */

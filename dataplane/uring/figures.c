@@ -2,28 +2,16 @@
 
 #include <stddef.h>
 
-/* Seconds. */
-static const double bounds[] = {
-    1e-6, 2e-6, 3e-6, 4e-6, 5e-6, 6e-6, 8e-6, 1e-5, 1.2e-5, 1.5e-5, 2e-5, 2.5e-5,
-    3e-5, 4e-5, 5e-5, 6e-5, 8e-5, 1e-4, 2e-4, 5e-4, 1e-3,   2e-3,   1e-2, 1e-1,
-};
-
-static void init(struct tsr_histogram *histogram)
-{
-    histogram->bounds = bounds;
-    histogram->n_bounds = sizeof bounds / sizeof *bounds;
-}
-
 int tsr_loop_show_figures(struct tsr_loop *loop, struct tsr_err *err)
 {
     const struct tsr_conns_figures *c = &loop->conns->figures;
     struct tsr_loop_figures *l = &loop->figures;
     for (int woken = 0; woken < 2; woken++) {
-        init(&l->token_work[woken]);
-        init(&l->token[woken]);
+        tsr_histogram_init(&l->token_work[woken]);
+        tsr_histogram_init(&l->token[woken]);
     }
-    init(&l->request);
-    init(&l->bell);
+    tsr_histogram_init(&l->request);
+    tsr_histogram_init(&l->bell);
     const char *refused = "Connections that were closed at once";
     const char *handshakes = "TLS handshakes";
     const char *work = "From a token's publication until the kernel was called with its bytes";

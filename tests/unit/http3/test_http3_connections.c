@@ -447,6 +447,22 @@ static void test_connections_congestion(void **state)
     assert_true(check_congestion(state, bbr, 50) < check_congestion(state, NULL, 50));
 }
 
+/* TLS is over with the handshake: keys are updated by QUIC (RFC 9001, 6). */
+static void test_connections_tls_after_the_handshake(void **state)
+{
+    static const uint8_t key_update[] = {24, 0, 0, 1, 0};
+    struct world *w = with(state, NULL);
+    struct client *c = world_connect(w, NULL);
+    assert_true(ask(w, c));
+    assert_int_equal(ngtcp2_conn_submit_crypto_data(c->quic, NGTCP2_ENCRYPTION_LEVEL_1RTT,
+                                                    key_update, sizeof key_update),
+                     0);
+    world_run(w, second, gone);
+    assert_true(c->gone);
+    assert_int_equal(c->error.error_code, NGTCP2_CRYPTO_ERROR | GNUTLS_A_UNEXPECTED_MESSAGE);
+    assert_int_equal(world_counts(w)->closed_transport, 1);
+}
+
 static void test_connections_rebinding(void **state)
 {
     struct world *w = with(state, NULL);
@@ -675,6 +691,7 @@ int main(void)
         cmocka_unit_test_teardown(test_connections_reload, teardown),
         cmocka_unit_test_teardown(test_connections_client_certificate, teardown),
         cmocka_unit_test_teardown(test_connections_key_update, teardown),
+        cmocka_unit_test_teardown(test_connections_tls_after_the_handshake, teardown),
         cmocka_unit_test(test_connections_path_mtu),
         cmocka_unit_test(test_connections_congestion),
         cmocka_unit_test_teardown(test_connections_rebinding, teardown),

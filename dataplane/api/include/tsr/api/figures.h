@@ -31,6 +31,9 @@ static inline void tsr_histogram_observe(struct tsr_histogram *histogram, double
     histogram->sum += value;
 }
 
+/* For times within a door, in seconds: bounds from a microsecond to a tenth of a second. */
+void tsr_histogram_init(struct tsr_histogram *histogram);
+
 enum tsr_figure_kind {
     TSR_FIGURE_COUNTER,   /* value: const uint64_t * */
     TSR_FIGURE_GAUGE,     /* value: const uint64_t * */
