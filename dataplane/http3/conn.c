@@ -105,9 +105,11 @@ static int on_stream_data(ngtcp2_conn *quic, uint32_t flags, int64_t id, uint64_
                           const uint8_t *data, size_t size, void *user, void *stream)
 {
     struct tsr_http3_conn *conn = user;
-    (void)offset, (void)stream;
-    nghttp3_ssize n = nghttp3_conn_read_stream(conn->http, id, data, size,
-                                               flags & NGTCP2_STREAM_DATA_FLAG_FIN ? 1 : 0);
+    (void)stream;
+    bool fin = flags & NGTCP2_STREAM_DATA_FLAG_FIN;
+    nghttp3_ssize n = ngtcp2_is_bidi_stream(id)
+                          ? nghttp3_conn_read_stream(conn->http, id, data, size, fin)
+                          : tsr_http3_control_read(conn, id, offset, data, size, fin);
     if (n < 0) {
         return tsr_http3_conn_fail(conn, nghttp3_err_infer_quic_app_error_code((int)n));
     }
@@ -335,9 +337,13 @@ static bool open_quic(struct tsr_http3_conn *conn, const struct tsr_datagram *da
     }
     conn->quic_mem = (ngtcp2_mem){&conn->account, tsr_http3_malloc, tsr_http3_free,
                                   tsr_http3_calloc, tsr_http3_realloc};
-    return ngtcp2_conn_server_new(&conn->quic, &hello->header.scid, &id, &path,
-                                  hello->header.version, &callbacks, &settings, &params,
-                                  &conn->quic_mem, conn) == 0;
+    int rc =
+        ngtcp2_conn_server_new(&conn->quic, &hello->header.scid, &id, &path, hello->header.version,
+                               &callbacks, &settings, &params, &conn->quic_mem, conn);
+    if (rc != 0) {
+        conn->quic = NULL; /* what it leaves there has been freed */
+    }
+    return rc == 0;
 }
 
 static void close_tls(struct tsr_http3_conn *conn)
@@ -391,6 +397,7 @@ void tsr_http3_conn_open(struct tsr_http3 *http3, const struct tsr_datagram *dat
         .ref = {conn_of_ref, conn},
         .account = {&http3->region, &of_peer->account, 0, http3->options.conn_bytes_max, false},
         .answers = {&http3->region, &of_peer->account, 0, http3->options.answer_bytes_max, false},
+        .control = {.id = -1},
         .peer = peer,
     };
     TAILQ_INIT(&conn->streams);

@@ -93,6 +93,17 @@ struct tsr_http3_peer {
     uint32_t requests;   /* that have streams */
 };
 
+/* The client's control stream: where in a frame it is. */
+struct tsr_http3_control {
+    int64_t id; /* -1: there is none yet */
+    uint64_t left;
+    uint8_t head[16]; /* the frame's type and length, until both are whole */
+    uint8_t head_bytes;
+    bool begun;     /* its first frame has come */
+    bool skips;     /* what is left of the frame */
+    bool is_number; /* the frame is to hold one number, which has not begun */
+};
+
 struct tsr_http3_conn {
     struct tsr_http3_owner owner;
     struct tsr_http3 *http3;
@@ -109,6 +120,7 @@ struct tsr_http3_conn {
     nghttp3_mem http_mem;
     struct tsr_http3_account answers;
     struct tsr_http3_streams streams;
+    struct tsr_http3_control control;
     struct tsr_http3_budget resets, datagrams;
     ngtcp2_ccerr error; /* why it is closed, if is_failing */
     uint32_t peer;      /* of http3->peers and of_peers */
@@ -251,6 +263,13 @@ void tsr_http3_streams_settle(struct tsr_http3_conn *conn);
 
 /* Gives up streams whose time is over. */
 void tsr_http3_streams_expire(struct tsr_http3 *http3);
+
+/* ---- control.c ---- */
+
+/* The next bytes of a client's unidirectional stream. Like nghttp3_conn_read_stream(): the bytes
+ * that are done with, or a negative code of nghttp3. */
+nghttp3_ssize tsr_http3_control_read(struct tsr_http3_conn *conn, int64_t id, uint64_t offset,
+                                     const uint8_t *data, size_t size, bool fin);
 
 /* ---- answer.c ---- */
 

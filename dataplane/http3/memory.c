@@ -1,5 +1,6 @@
 #include "memory_priv.h"
 
+#include <sanitizer/asan_interface.h> /* its macros do nothing where there is none */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -65,17 +66,22 @@ bool tsr_http3_region_init(struct tsr_http3_region *region, size_t size)
     return region->base && region->chunks;
 }
 
+static uint8_t *bytes_of(const struct tsr_http3_region *region, const struct tsr_http3_chunk *chunk)
+{
+    return region->base + (size_t)(chunk - region->chunks) * CHUNK_BYTES;
+}
+
 void tsr_http3_region_fini(struct tsr_http3_region *region)
 {
+    for (uint32_t i = 0; region->chunks && i < region->n_chunks; i++) {
+        if (region->chunks[i].carved) {
+            ASAN_UNPOISON_MEMORY_REGION(bytes_of(region, &region->chunks[i]), CHUNK_BYTES);
+        }
+    }
     if (region->base) {
         munmap(region->base, region->size);
     }
     free(region->chunks);
-}
-
-static uint8_t *bytes_of(const struct tsr_http3_region *region, const struct tsr_http3_chunk *chunk)
-{
-    return region->base + (size_t)(chunk - region->chunks) * CHUNK_BYTES;
 }
 
 static bool is_full(const struct tsr_http3_chunk *chunk)
@@ -132,6 +138,8 @@ static struct tsr_http3_block *take(struct tsr_http3_region *region, uint32_t cl
     } else {
         block = (struct tsr_http3_block *)(bytes_of(region, chunk) + chunk->carved);
         chunk->carved += (uint32_t)size_of(chunk->class);
+        ASAN_UNPOISON_MEMORY_REGION(block, sizeof *block);
+        ASAN_POISON_MEMORY_REGION(block->bytes, size_of(chunk->class) - sizeof *block);
     }
     block->class = chunk->class;
     chunk->used++;
@@ -207,6 +215,7 @@ void *tsr_http3_malloc(size_t size, void *ctx)
         account->overdrawn = true;
         return NULL;
     }
+    ASAN_UNPOISON_MEMORY_REGION(block->bytes, size);
     pay(account, size_of(block->class));
     return block->bytes;
 }
@@ -223,6 +232,7 @@ void tsr_http3_free(void *bytes, void *ctx)
     }
     struct tsr_http3_account *account = ctx;
     struct tsr_http3_block *block = block_of(bytes);
+    ASAN_POISON_MEMORY_REGION(bytes, size_of(block->class) - sizeof *block);
     pay_back(account, size_of(block->class));
     give(account->region, block);
 }
@@ -246,6 +256,7 @@ void *tsr_http3_realloc(void *bytes, size_t size, void *ctx)
         return tsr_http3_malloc(size, ctx);
     }
     size_t old = size_of(block_of(bytes)->class) - sizeof(struct tsr_http3_block);
+    ASAN_UNPOISON_MEMORY_REGION(bytes, old);
     if (size <= old) {
         return bytes;
     }

@@ -313,16 +313,18 @@ static int open_own_streams(struct tsr_http3_conn *conn)
 
 int tsr_http3_streams_open(struct tsr_http3_conn *conn)
 {
-    enum { TABLE_BYTES = 4096, BLOCKED_STREAMS = 16 };
+    enum { TABLE_BYTES = 4096 };
     nghttp3_settings settings;
     nghttp3_settings_default(&settings);
     settings.max_field_section_size = TSR_HTTP3_HEAD_MAX;
     settings.qpack_max_dtable_capacity = TABLE_BYTES;
     settings.qpack_encoder_max_dtable_capacity = TABLE_BYTES;
-    settings.qpack_blocked_streams = BLOCKED_STREAMS;
+    settings.qpack_blocked_streams =
+        0; /* nghttp3 before 1.12 uses freed ones, and memory is saved */
     conn->http_mem = (nghttp3_mem){&conn->account, tsr_http3_malloc, tsr_http3_free,
                                    tsr_http3_calloc, tsr_http3_realloc};
     if (nghttp3_conn_server_new(&conn->http, &callbacks, &settings, &conn->http_mem, conn) != 0) {
+        conn->http = NULL;
         return NGTCP2_ERR_CALLBACK_FAILURE;
     }
     nghttp3_conn_set_max_client_streams_bidi(conn->http, conn->http3->options.streams_max);
