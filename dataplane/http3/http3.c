@@ -84,6 +84,8 @@ static void make_shares(struct tsr_http3_options *o)
     a->conns = a->conns ? a->conns : o->conns_max;
     a->handshakes = a->handshakes ? a->handshakes : o->handshakes_max;
     a->requests = a->requests ? a->requests : UINT32_MAX;
+    a->datagrams = a->datagrams ? a->datagrams : UINT32_MAX;
+    o->datagrams_max = o->datagrams_max ? o->datagrams_max : UINT32_MAX;
     a->bytes = a->bytes ? a->bytes : o->bytes_max;
 }
 
@@ -203,7 +205,7 @@ bool tsr_http3_spend(struct tsr_http3 *http3, struct tsr_http3_budget *budget, u
     if (budget->second != second) {
         *budget = (struct tsr_http3_budget){.second = second};
     }
-    return !max || budget->n++ < max;
+    return budget->n++ < max;
 }
 
 void tsr_http3_drop(struct tsr_http3 *http3, const struct tsr_datagram *datagram,

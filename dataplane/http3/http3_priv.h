@@ -185,7 +185,7 @@ struct tsr_path tsr_http3_path_back(const ngtcp2_path *path);
 
 /* ---- http3.c ---- */
 
-/* false: more than max in this second. max 0: any number. */
+/* false: more than max in this second. */
 bool tsr_http3_spend(struct tsr_http3 *http3, struct tsr_http3_budget *budget, uint32_t max);
 void tsr_http3_drop(struct tsr_http3 *http3, const struct tsr_datagram *datagram,
                     enum tsr_http3_drop why);
