@@ -965,8 +965,14 @@ static void bare_options(struct tsr_http3_options *o)
     o->queue = 3;
     o->conns_max = 4;
     o->bytes_max = (size_t)16 << 20;
-    o->address =
-        (struct tsr_http3_share){o->conns_max, o->handshakes_max, UINT32_MAX, o->bytes_max};
+    o->datagrams_max = UINT32_MAX;
+    o->address = (struct tsr_http3_share){
+        .conns = o->conns_max,
+        .handshakes = o->handshakes_max,
+        .requests = UINT32_MAX,
+        .datagrams = UINT32_MAX,
+        .bytes = o->bytes_max,
+    };
 }
 
 /* A server that has been closed is as good as a new one, and far cheaper. */
