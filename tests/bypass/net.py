@@ -145,10 +145,12 @@ class Net:
                 run("ip", "-n", namespace, "addr", "replace", address + bits, "dev", link, *(["nodad"] if ":" in address else []))
 
     @staticmethod
-    def macs():
+    def mac(namespace, link):
+        return run("ip", "-n", namespace, "-o", "link", "show", link).stdout.split("link/ether ")[1].split()[0]
+
+    def macs(self):
         """Of an Ethernet header from the client to the server."""
-        shown = [run("ip", "-n", ns, "-o", "link", "show", link).stdout for ns, link in ((SERVER, "v0"), (CLIENT, "v1"))]
-        return bytes.fromhex("".join(text.split("link/ether ")[1].split()[0] for text in shown).replace(":", ""))
+        return bytes.fromhex((self.mac(SERVER, "v0") + self.mac(CLIENT, "v1")).replace(":", ""))
 
 
 class Doors(Box):
