@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 
-from net import BUILD, DEVICES, KEY, OURS, OURS6, PEER, PEER6, SERVER, UDP_PORT, Doors, Net, needs, run
+from net import BUILD, DEVICES, OURS, OURS6, PEER, PEER6, SERVER, UDP_PORT, Doors, Net, needs, run
+from witness import CHAT, ask, client, door_figures, said, serves, texts
 
 SECONDS = int(os.environ.get("FLOOD_SECONDS", "1"))
 GROUPS = int(os.environ.get("FLOOD_GROUPS", "4"))  # of kinds that attack at once
@@ -19,47 +20,16 @@ RATE = int(os.environ.get("FLOOD_RATE", "500"))  # packets a second of each kind
 STATELESS = ["garbage", "short", "versions", "hellos", "broken-hellos", "half-hellos", "tokens", "forged-macs", "neighbours", "echoes"]
 CONNECTED = ["pings", "moves", "challenges", "new-ids", "retired-ids", "resets", "small-data", "empty-frames", "holes", "crypto-holes",
              "settings", "streams", "pages", "slow-readers", "slow-heads", "slow-bodies"]
-ASK = '{"model":"shell-5m","messages":[{"role":"user","content":"find all python files"}],"temperature":0,"max_tokens":60,"ignore_eos":true,"stream":true}'
 # Little time and room, so that all of it is used up and given back.
 LIMITS = ["--handshake-seconds", "4", "--idle-seconds", "5", "--stall-seconds", "5", "--connections", "512", "--retry-from", "16"]
 
 net = Net()
 
 
-def client(*arguments, address=OURS, paths=("/health",), seconds=60):
-    """Starts tests/quic's client."""
-    url = f"https://{f'[{address}]' if ':' in address else address}:{UDP_PORT}{paths[0]}"
-    return subprocess.Popen([os.path.join(BUILD, "tests/quic/quic_client"), "--show", "--header", f"authorization: Bearer {KEY}",
-                             "--timeout", str(seconds), *arguments, url, *paths[1:]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def said(process):
-    text = process.communicate()[0]
-    if process.returncode:
-        raise AssertionError(f"a client ended with {process.returncode}: {text[-600:]}")
-    return text
-
-
-def texts(answer):
-    """Of streamed answers, one a request."""
-    return ["".join(re.findall(r'"content":"((?:[^"\\]|\\.)*)"', one)) for one in answer.split("data: [DONE]")[:-1]]
-
-
-def figures(pid):
-    """Of the door: its metrics, KiB that are resident, descriptors."""
-    samples = {}
-    for name, value in re.findall(r"^(tessera:door_\S+) (\S+)$", said(client(paths=["/metrics"])), re.M):
-        samples[name.removeprefix("tessera:door_")] = float(value)
-    with open(f"/proc/{pid}/status") as file:
-        samples["KiB"] = int(re.search(r"VmRSS:\s+(\d+)", file.read())[1])
-    samples["descriptors"] = len(os.listdir(f"/proc/{pid}/fd"))
-    return samples
-
-
 def settle(pid):
     """When all that came of a flood is over: the one connection is that which asks."""
     end = time.monotonic() + 30
-    while (now := figures(pid))["connections"] > 1 or now["handshakes_open"]:
+    while (now := door_figures(pid))["connections"] > 1 or now["handshakes_open"]:
         assert time.monotonic() < end, f"connections are left: {now}"
         time.sleep(0.2)
     return now
@@ -78,12 +48,12 @@ def attack(kinds):
 
 def storm(doors, kinds, right):
     """Returns how many packets were sent of each kind."""
-    witnesses = [client("--requests", "2", "--data", ASK, address=address, paths=["/v1/chat/completions"]) for address in (OURS, OURS6)]
+    witnesses = [client("--requests", "2", "--data", ask(60), address=address, path=CHAT) for address in (OURS, OURS6)]
     time.sleep(0.2)  # they are there when it begins
     attackers = attack(kinds)
     newcomers = 0
     while any(attacker.poll() is None for attacker in attackers):
-        doors.wait(lambda: client(seconds=10).wait() == 0, "nobody new gets in", 60)
+        doors.wait(lambda: serves("/health", 10), "nobody new gets in", 60)
         newcomers += 1
     for witness in witnesses:
         assert texts(said(witness)) == [right] * 2, "a token was lost"
@@ -106,8 +76,8 @@ def try_device(doors, device, kinds):
     run("ip", "-n", SERVER, "-6", "route", "add", "fd99::/64", "via", PEER6, "dev", "v0", check=device != "af_packet")
     doors.start_bypass(DEVICES[device], *LIMITS)
     pid = doors.bypass.pid
-    doors.wait(lambda: client(paths=["/ready"]).wait() == 0, "the door is not ready")
-    right = texts(said(client("--data", ASK, paths=["/v1/chat/completions"])))[0]
+    doors.wait(serves, "the door is not ready")
+    right = texts(said(client("--data", ask(60), path=CHAT)))[0]
     assert len(right) > 20, right
     after = []
     for _ in range(2):
