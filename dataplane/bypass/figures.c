@@ -50,6 +50,7 @@ int tsr_bypass_figures_show(const struct tsr_bypass_figures *figures, struct tsr
     const char *stateless = "Answers to what belongs to no connection";
     const char *work = "From a token's publication until its datagram was given to the port";
     const char *token = "The same until the port had given it to the device or the kernel";
+    const char *handed = "Datagrams that came to one queue and were another's";
     /* clang-format off */
     const struct tsr_figure rows[] = {
         {"tessera:door_connections", "Open connections", TSR_FIGURE_GAUGE, NULL, &c->conns},
@@ -75,6 +76,8 @@ int tsr_bypass_figures_show(const struct tsr_bypass_figures *figures, struct tsr
         {"tessera:door_packets_sent_total", "Packets that the port has sent", TSR_FIGURE_COUNTER, NULL, &p->tx_packets},
         {"tessera:door_packets_missed_total", "Packets lost before the port saw them", TSR_FIGURE_COUNTER, NULL, &p->rx_missed},
         {"tessera:door_packets_answered_total", "ARP, neighbour discovery and echo, answered by the port", TSR_FIGURE_COUNTER, NULL, &p->answered},
+        {"tessera:door_handed_over_total", handed, TSR_FIGURE_COUNTER, "result=\"taken\"", &figures->handed_over},
+        {"tessera:door_handed_over_total", handed, TSR_FIGURE_COUNTER, "result=\"lost\"", &figures->not_handed_over},
         {"tessera:door_token_work_seconds", work, TSR_FIGURE_HISTOGRAM, "woken=\"no\"", &figures->token_work[0]},
         {"tessera:door_token_work_seconds", work, TSR_FIGURE_HISTOGRAM, "woken=\"yes\"", &figures->token_work[1]},
         {"tessera:door_token_seconds", token, TSR_FIGURE_HISTOGRAM, "woken=\"no\"", &figures->token[0]},

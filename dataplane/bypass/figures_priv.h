@@ -15,7 +15,8 @@ struct tsr_bypass_figures {
     struct tsr_port_counts port;                  /* as they were when it was last asked */
     struct tsr_histogram token_work[2], token[2]; /* [1]: the turn began with a wake-up */
     struct tsr_histogram request, bell;
-    uint64_t whole; /* requests of http3 that have been timed */
+    uint64_t handed_over, not_handed_over; /* datagrams from other queues, and to them */
+    uint64_t whole;                        /* requests of http3 that have been timed */
 };
 
 void tsr_bypass_figures_init(struct tsr_bypass_figures *figures, const struct tsr_http3 *http3);

@@ -2,6 +2,7 @@
  * stands in the files that are called. */
 #include <errno.h>
 #include <libgen.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 
 #include <tsr/bypass/loop.h>
 #include <tsr/bypass/options.h>
+#include <tsr/bypass/queues.h>
 #include <tsr/bypass/secret.h>
 #include <tsr/daemon/harden.h>
 #include <tsr/daemon/listen.h>
@@ -22,9 +24,8 @@ struct bypass {
     struct tsr_bypass_options options;
     struct tsr_notify notify;
     struct tsr_harden_user user;
-    struct tsr_port *port;
-    struct tsr_api *api;
-    struct tsr_http3 *http3;
+    struct tsr_port *ports[TSR_PORT_QUEUES_MAX];
+    struct tsr_bypass_queues *queues;
     struct tsr_watch files;
     int signals;
     int capture; /* -1: none */
@@ -111,7 +112,12 @@ static int open_port(struct bypass *b, struct tsr_err *err)
     if (has_link) {
         tsr_listen_clear(link);
     }
-    int rc = tsr_port_create(&b->port, options, err);
+    cpu_set_t before; /* EAL pins its thread: those that are made here shall not be */
+    bool is_known = sched_getaffinity(0, sizeof before, &before) == 0;
+    int rc = tsr_port_create(b->ports, options, err);
+    if (is_known) {
+        sched_setaffinity(0, sizeof before, &before);
+    }
     if (rc == 0 && has_link &&
         (stat(folder_of(link, copy), &folder) < 0 || chown(link, b->user.uid, folder.st_gid) < 0 ||
          chmod(link, 0660) < 0)) {
@@ -155,15 +161,17 @@ static int make_parts(struct bypass *b, struct tsr_err *err)
     struct tsr_bypass_options *o = &b->options;
     o->api.page = (struct tsr_api_text){(const char *)tsr_web_page, tsr_web_page_bytes};
     o->api.page_policy = tsr_web_policy;
-    o->http3.way = tsr_port_way;
-    o->http3.port = b->port;
-    o->http3.dropped = tsr_port_keep;
     tsr_watch_add(&b->files, o->http3.certificate);
     tsr_watch_add(&b->files, o->http3.key);
     tsr_watch_add(&b->files, o->http3.client_ca);
     tsr_watch_note(&b->files);
-    int rc = tsr_api_create(&b->api, &o->api, err);
-    return rc ? rc : tsr_http3_create(&b->http3, b->api, &o->http3, err);
+    const struct tsr_bypass_loop_options loop = {
+        .notify = &b->notify,
+        .signals = b->signals,
+        .capture = b->capture,
+        .files = b->files,
+    };
+    return tsr_bypass_queues_create(&b->queues, o, b->ports, &loop, err);
 }
 
 static void describe(const struct bypass *b)
@@ -174,7 +182,7 @@ static void describe(const struct bypass *b)
     for (uint32_t i = 0; i < o->api.n_engines; i++) {
         fprintf(stderr, "%s%s", i ? ", " : "", o->api.engines[i]);
     }
-    tsr_http3_describe(b->http3, memory, sizeof memory);
+    tsr_bypass_queues_describe(b->queues, memory, sizeof memory);
     fprintf(stderr, "\nkeys      %s\nmemory    %s; at most %.0f MiB of requests\n",
             o->api.keys_path ? o->api.keys_path : "none: for clients of this machine only", memory,
             (double)o->api.bodies_bytes_max / 1048576.0);
@@ -183,7 +191,7 @@ static void describe(const struct bypass *b)
 static void say_ready(const struct bypass *b)
 {
     struct tsr_address listens[TSR_PORT_LISTEN_MAX];
-    uint32_t n = tsr_port_listens(b->port, listens);
+    uint32_t n = tsr_port_listens(b->ports[0], listens);
     char text[TSR_BYPASS_ADDRESS_BYTES] = "";
     for (uint32_t i = n; i-- > 0;) {
         tsr_bypass_address_text(&listens[i], text);
@@ -198,23 +206,13 @@ static void say_ready(const struct bypass *b)
 
 static int serve(struct bypass *b, struct tsr_err *err)
 {
-    const struct tsr_bypass_loop_options options = {
-        .api = b->api,
-        .http3 = b->http3,
-        .port = b->port,
-        .notify = &b->notify,
-        .signals = b->signals,
-        .capture = b->capture,
-        .files = b->files,
-        .drain_s = b->options.drain_s,
-        .spin = b->options.spin,
-    };
-    int rc = b->options.sandbox ? give_up_calls(b, err) : 0;
+    int rc = tsr_bypass_queues_start(b->queues, err);
+    rc = rc || !b->options.sandbox ? rc : give_up_calls(b, err);
     if (rc < 0) {
         return rc;
     }
     say_ready(b);
-    return tsr_bypass_loop_run(&options, err);
+    return tsr_bypass_queues_run(b->queues, err);
 }
 
 static int run(struct bypass *b, struct tsr_err *err)
@@ -231,13 +229,8 @@ static int run(struct bypass *b, struct tsr_err *err)
 
 static void end(struct bypass *b)
 {
-    tsr_http3_destroy(b->http3);
-    if (b->api) {
-        tsr_api_destroy(b->api);
-    }
-    if (b->port) {
-        tsr_port_destroy(&b->port, 1);
-    }
+    tsr_bypass_queues_destroy(b->queues);
+    tsr_port_destroy(b->ports, b->options.port.queues);
     tsr_notify_close(&b->notify);
     tsr_daemon_config_free(&b->options.config);
 }

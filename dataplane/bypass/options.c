@@ -12,7 +12,7 @@ enum {
     OPT_LISTEN = 256, OPT_CERTIFICATE, OPT_KEY, OPT_CLIENT_CA, OPT_ENGINE, OPT_KEYS, OPT_HOST, OPT_ORIGIN, OPT_VLLM_NAMES,
     OPT_CONNECTIONS, OPT_PER_ADDRESS, OPT_STREAMS, OPT_RETRY_FROM, OPT_REQUESTS, OPT_BODY, OPT_BODIES, OPT_MEMORY, OPT_CREDIT,
     OPT_HANDSHAKE, OPT_IDLE, OPT_STALL, OPT_DRAIN, OPT_SPIN, OPT_USER, OPT_NO_SANDBOX, OPT_QUIET, OPT_CHECK, OPT_HELP,
-    OPT_VERSION, OPT_DEVICE, OPT_GATEWAY, OPT_VLAN, OPT_MTU, OPT_CPUS, OPT_BUFFERS, OPT_NO_HUGE, OPT_EAL,
+    OPT_VERSION, OPT_DEVICE, OPT_GATEWAY, OPT_VLAN, OPT_MTU, OPT_CPUS, OPT_BUFFERS, OPT_NO_HUGE, OPT_EAL, OPT_QUEUES, OPT_IDLE_WAY,
     OPT_HANDSHAKES, OPT_HANDSHAKES_EACH, OPT_REQUESTS_EACH, OPT_MEMORY_EACH, OPT_CAPTURE, OPT_SECRET, OPT_CONGESTION,
 };
 
@@ -33,6 +33,7 @@ static const struct tsr_daemon_option names[] = {
     {"device", TSR_DAEMON_VALUE, OPT_DEVICE}, {"gateway", TSR_DAEMON_LIST, OPT_GATEWAY}, {"vlan", TSR_DAEMON_VALUE, OPT_VLAN},
     {"mtu", TSR_DAEMON_VALUE, OPT_MTU}, {"cpus", TSR_DAEMON_VALUE, OPT_CPUS}, {"buffers", TSR_DAEMON_VALUE, OPT_BUFFERS},
     {"no-huge", TSR_DAEMON_FLAG, OPT_NO_HUGE}, {"eal", TSR_DAEMON_LIST, OPT_EAL},
+    {"queues", TSR_DAEMON_VALUE, OPT_QUEUES}, {"idle", TSR_DAEMON_VALUE, OPT_IDLE_WAY},
     {"handshakes", TSR_DAEMON_VALUE, OPT_HANDSHAKES}, {"handshakes-per-address", TSR_DAEMON_VALUE, OPT_HANDSHAKES_EACH},
     {"requests-per-address", TSR_DAEMON_VALUE, OPT_REQUESTS_EACH}, {"memory-per-address", TSR_DAEMON_VALUE, OPT_MEMORY_EACH},
     {"capture", TSR_DAEMON_VALUE, OPT_CAPTURE}, {"secret", TSR_DAEMON_VALUE, OPT_SECRET},
@@ -41,6 +42,24 @@ static const struct tsr_daemon_option names[] = {
 /* clang-format on */
 
 enum { DRAIN_S_DEFAULT = 20, SECONDS_MAX = 86400 };
+
+static void help_device(FILE *out)
+{
+    fprintf(
+        out,
+        "\n"
+        "Past the kernel\n"
+        "  --device DEVICE         a PCI address, or a driver of DPDK with its arguments, as\n"
+        "                          net_af_xdp0,iface=eth1; without it a UDP socket of the kernel\n"
+        "  --gateway ADDRESS       to other networks; one for IPv4, one for IPv6\n"
+        "  --vlan N                frames carry its tag\n"
+        "  --mtu N                 %d to %d [the device's]\n"
+        "  --buffers N             packet buffers [%d]\n"
+        "  --no-huge               ordinary pages instead of huge ones: slower, for tests\n"
+        "  --eal ARGUMENT          for DPDK itself, as --eal=--iova-mode=va; repeat it for "
+        "several\n",
+        TSR_PORT_MTU_MIN, TSR_PORT_MTU_MAX, TSR_PORT_BUFFERS_DEFAULT);
+}
 
 void tsr_bypass_options_help(FILE *out)
 {
@@ -63,18 +82,6 @@ void tsr_bypass_options_help(FILE *out)
         "its\n"
         "                          network, as 192.0.2.2/24:443 or [2001:db8::2/64]:443; without\n"
         "                          one every peer is behind the gateway, or known by its packets\n"
-        "\n"
-        "Past the kernel\n"
-        "  --device DEVICE         a PCI address, or a driver of DPDK with its arguments, as\n"
-        "                          net_af_xdp0,iface=eth1; without it a UDP socket of the kernel\n"
-        "  --gateway ADDRESS       to other networks; one for IPv4, one for IPv6\n"
-        "  --vlan N                frames carry its tag\n"
-        "  --mtu N                 %d to %d [the device's]\n"
-        "  --cpus LIST             where the door runs, as 3 [one that the process may use]\n"
-        "  --buffers N             packet buffers [%d]\n"
-        "  --no-huge               ordinary pages instead of huge ones: slower, for tests\n"
-        "  --eal ARGUMENT          for DPDK itself, as --eal=--iova-mode=va; repeat it for "
-        "several\n"
         "\n"
         "Who may ask\n"
         "  --keys FILE             API keys, hashed (tessera-dataplane --make-key); without it "
@@ -106,15 +113,19 @@ void tsr_bypass_options_help(FILE *out)
         "  --idle-seconds N        without a packet [%u]\n"
         "  --stall-seconds N       in which %u bytes must move [%u]\n"
         "  --drain-seconds N       for answers under way at SIGTERM [%d]\n",
-        TSR_PORT_MTU_MIN, TSR_PORT_MTU_MAX, TSR_PORT_BUFFERS_DEFAULT, http3.conns_max,
-        http3.handshakes_max, http3.streams_max, http3.retry_from, api.exchanges_max,
-        (unsigned long long)api.body_bytes_max >> 20,
+        http3.conns_max, http3.handshakes_max, http3.streams_max, http3.retry_from,
+        api.exchanges_max, (unsigned long long)api.body_bytes_max >> 20,
         (unsigned long long)api.bodies_bytes_max >> 20, http3.bytes_max >> 20, api.credit_tokens,
         http3.handshake_s, http3.idle_s, http3.stall_bytes, http3.stall_s, DRAIN_S_DEFAULT);
     fputs(
         "\n"
-        "  --spin                  appliance: never sleep, where the door's CPUs are not an "
-        "engine's\n"
+        "  --queues N              threads, each with a queue of the device, channels to the "
+        "engines\n"
+        "                          and connections of its own; limits are divided among them [1]\n"
+        "  --cpus LIST             where they run, one each, as 2-3 [where the process may]\n"
+        "  --idle WAY              sleep; or, where their CPUs are not an engine's, pause (poll,\n"
+        "                          less and less often) or spin [sleep]\n"
+        "  --spin                  the same as --idle spin\n"
         "  --secret FILE           of tokens and stateless resets, made where it is missing: a "
         "door\n"
         "                          that starts again then ends connections of before at once\n"
@@ -133,6 +144,7 @@ void tsr_bypass_options_help(FILE *out)
         "SIZE takes K, M, G. SIGTERM ends it when answers under way are whole, SIGHUP reads keys\n"
         "and certificates again.\n",
         out);
+    help_device(out);
 }
 
 void tsr_bypass_address_text(const struct tsr_address *address, char text[TSR_BYPASS_ADDRESS_BYTES])
@@ -247,12 +259,17 @@ static int set_memory(const char *option, const char *text, uint64_t low, size_t
     return rc;
 }
 
-static int set_cpu(struct tsr_bypass_options *o, const char *text, struct tsr_err *err)
+static int set_idle(struct tsr_bypass_options *o, const char *text, struct tsr_err *err)
 {
-    uint32_t cpu, n;
-    int rc = tsr_value_cpus("--cpus", text, 1, &cpu, &n, err);
-    o->port.cpu = rc == 0 ? (int)cpu : o->port.cpu;
-    return rc;
+    static const char *const words[] = {
+        [TSR_BYPASS_SLEEP] = "sleep", [TSR_BYPASS_PAUSE] = "pause", [TSR_BYPASS_SPIN] = "spin"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (strcmp(text, words[i]) == 0) {
+            o->idle = (enum tsr_bypass_idle)i;
+            return 0;
+        }
+    }
+    return tsr_err_set(err, -EINVAL, "--idle %s: one of sleep, pause, spin is wanted", text);
 }
 
 static int set_short(const char *option, const char *text, uint32_t low, uint32_t high,
@@ -340,13 +357,17 @@ static int set(void *ctx, int option, const char *text, struct tsr_err *err)
     case OPT_DRAIN:
         return tsr_value_number("--drain-seconds", text, 0, SECONDS_MAX, &o->drain_s, err);
     case OPT_SPIN:
-        o->spin = true;
+        o->idle = TSR_BYPASS_SPIN;
         return 0;
     case OPT_SECRET:
         o->secret = text;
         return 0;
     case OPT_CONGESTION:
         return set_congestion(&o->http3, text, err);
+    case OPT_IDLE_WAY:
+        return set_idle(o, text, err);
+    case OPT_QUEUES:
+        return tsr_value_number("--queues", text, 1, TSR_PORT_QUEUES_MAX, &o->port.queues, err);
     case OPT_CAPTURE:
         o->capture = text;
         return 0;
@@ -379,7 +400,7 @@ static int set(void *ctx, int option, const char *text, struct tsr_err *err)
     case OPT_MTU:
         return set_short("--mtu", text, TSR_PORT_MTU_MIN, TSR_PORT_MTU_MAX, &o->port.mtu, err);
     case OPT_CPUS:
-        return set_cpu(o, text, err);
+        return tsr_value_cpus("--cpus", text, TSR_PORT_QUEUES_MAX, o->cpus, &o->n_cpus, err);
     case OPT_BUFFERS:
         return tsr_value_number("--buffers", text, TSR_PORT_BUFFERS_MIN, 1 << 24, &o->port.buffers,
                                 err);
@@ -452,6 +473,11 @@ static int check(const struct tsr_bypass_options *o, struct tsr_err *err)
                            "HTTP/3 is always encrypted: give --tls-certificate FILE and --tls-key "
                            "FILE");
     }
+    if (o->n_cpus && o->n_cpus != o->port.queues) {
+        return tsr_err_set(err, -EINVAL,
+                           "--cpus names %u CPUs for %u queues: each queue has one of its own",
+                           o->n_cpus, o->port.queues);
+    }
     if (o->port.device && o->port.n_listen == 0) {
         return tsr_err_set(err, -EINVAL,
                            "--device wants the addresses that it serves: give --listen, as "
@@ -502,7 +528,7 @@ int tsr_bypass_options_parse(struct tsr_bypass_options *o, int argc, char **argv
         .action = TSR_BYPASS_RUN,
         .drain_s = DRAIN_S_DEFAULT,
         .sandbox = true,
-        .port = {.kind = TSR_PORT_SOCKET, .queues = 1, .cpu = -1},
+        .port = {.kind = TSR_PORT_SOCKET, .cpu = -1},
         .config = {.options = names, .file = TSR_BYPASS_CONFIG, .set = set, .ctx = o},
     };
     tsr_api_options_init(&o->api);
@@ -518,6 +544,8 @@ int tsr_bypass_options_parse(struct tsr_bypass_options *o, int argc, char **argv
         o->api.engines[o->api.n_engines++] = TSR_BYPASS_ENGINE;
     }
     share(o);
+    o->port.queues = o->port.queues ? o->port.queues : o->n_cpus ? o->n_cpus : 1;
+    o->port.cpu = o->n_cpus ? (int)o->cpus[0] : -1;
     if (o->port.n_listen == 0 && !o->port.device) {
         rc = add_listen(&o->port, TSR_BYPASS_LISTEN, err);
     }

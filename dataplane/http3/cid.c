@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include <tsr/http3/http3.h>
+
 struct tsr_http3_cid {
     struct tsr_http3_cid *next; /* of its bucket; of those that are free */
     struct tsr_http3_cid *next_of_owner;
@@ -158,4 +160,26 @@ void tsr_http3_cids_hand_over(struct tsr_http3_owner *from, struct tsr_http3_own
     for (struct tsr_http3_cid *cid = to->cids; cid; cid = cid->next_of_owner) {
         cid->owner = to;
     }
+}
+
+/* ---- Queues ---- */
+
+/* RFC 9000, 17.2.4; RFC 9369, 3.2. A client names in it what it was given, unlike in an Initial. */
+static bool is_handshake(const uint8_t *bytes)
+{
+    static const uint8_t v2[4] = {0x6b, 0x33, 0x43, 0xcf};
+    return (bytes[0] >> 4 & 3) == (memcmp(bytes + 1, v2, sizeof v2) == 0 ? 3 : 2);
+}
+
+uint32_t tsr_http3_queue_of(const struct tsr_datagram *datagram, uint32_t here)
+{
+    const uint8_t *bytes = datagram->bytes;
+    enum { LONG_BYTES = 6 + TSR_HTTP3_CID_BYTES };
+    if (datagram->size < LONG_BYTES) { /* as short as no packet is */
+        return here;
+    }
+    if (!(bytes[0] & 0x80)) {
+        return bytes[1];
+    }
+    return bytes[5] == TSR_HTTP3_CID_BYTES && is_handshake(bytes) ? bytes[6] : here;
 }

@@ -48,7 +48,8 @@ bool tsr_http3_waiting_take(struct tsr_http3_waiting *waiting, struct tsr_datagr
     if (!waiting->n) {
         return false;
     }
-    *datagram = (struct tsr_datagram){slot->path, slot->bytes, slot->size, slot->ecn};
+    *datagram = (struct tsr_datagram){
+        .path = slot->path, .bytes = slot->bytes, .size = slot->size, .ecn = slot->ecn};
     waiting->first = (waiting->first + 1) % TSR_HTTP3_WAITING_MAX;
     waiting->n--;
     return true;

@@ -17,6 +17,7 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_lcore.h>
 #include <rte_log.h>
 #include <rte_mbuf.h>
 
@@ -258,7 +259,13 @@ static int start_eal(const struct plan *plan, struct tsr_err *err)
     for (int i = 0; i < TSR_PORT_EAL_MAX && options->eal[i]; i++) {
         arguments[n++] = (char *)(uintptr_t)options->eal[i];
     }
-    if (rte_eal_init(n, arguments) < 0) {
+    cpu_set_t before;
+    bool moves = sched_getaffinity(0, sizeof before, &before) == 0 && options->cpu < 0;
+    int rc = rte_eal_init(n, arguments);
+    if (moves) {
+        sched_setaffinity(0, sizeof before, &before);
+    }
+    if (rc < 0) {
         return tsr_err_set(err, rte_errno ? -rte_errno : -EIO,
                            "DPDK does not start (%s): %s. `tessera doctor` says what a port "
                            "needs; without huge pages ask for ordinary ones.",
@@ -598,7 +605,26 @@ static void dpdk_destroy(struct tsr_port **ports, uint32_t queues)
     close_device(device);
 }
 
+/* A thread that EAL does not know takes each buffer from the pool's ring, past the caches. */
+static int dpdk_adopt(struct tsr_port *port, struct tsr_err *err)
+{
+    (void)port;
+    return rte_lcore_id() != LCORE_ID_ANY || rte_thread_register() == 0
+               ? 0
+               : tsr_err_set(err, rte_errno ? -rte_errno : -EIO,
+                             "DPDK takes no further thread: %s.", rte_strerror(rte_errno));
+}
+
+static void dpdk_hear(struct tsr_port *port, const struct tsr_datagram *datagram)
+{
+    struct dpdk_port *p = (struct dpdk_port *)port;
+    const struct tsr_path *path = &datagram->path;
+    tsr_host_hear(&p->host, path->remote.family, path->local.ip, path->remote.ip, datagram->hop);
+}
+
 static const struct tsr_port_kind_table dpdk_kind = {
+    .adopt = dpdk_adopt,
+    .hear = dpdk_hear,
     .destroy = dpdk_destroy,
     .poll = dpdk_poll,
     .room = dpdk_room,

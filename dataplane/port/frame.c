@@ -242,6 +242,7 @@ enum tsr_port_drop tsr_frame_read_udp(const struct tsr_frame *frame, struct tsr_
     };
     memcpy(datagram->path.local.ip, tsr_frame_target(frame), ip_bytes);
     memcpy(datagram->path.remote.ip, tsr_frame_source(frame), ip_bytes);
+    memcpy(datagram->hop, frame->bytes + TSR_MAC_BYTES, sizeof datagram->hop);
     return datagram->path.remote.port ? TSR_PORT_TAKEN : TSR_PORT_DROP_SOURCE;
 }
 

@@ -91,23 +91,25 @@ static bool is_on_link(const struct tsr_port_listen *listen, const uint8_t *ip)
     return rest == 0 || (listen->address.ip[whole] ^ ip[whole]) >> (8 - rest) == 0;
 }
 
-/* Who sent an IP packet is behind the Ethernet address that it came from. But what a gateway has
- * forwarded says nothing of who is on the link: else anyone far away could turn the packets for a
- * neighbour away from it, by its address. */
-static void hear(struct tsr_host *host, const struct tsr_frame *frame)
+void tsr_host_hear(struct tsr_host *host, uint8_t family, const uint8_t *target,
+                   const uint8_t *source, const uint8_t *mac)
 {
-    const uint8_t *source = tsr_frame_source(frame), *mac = frame->bytes + TSR_MAC_BYTES;
-    const struct tsr_port_listen *listen = ours(host, frame->family, tsr_frame_target(frame));
+    const struct tsr_port_listen *listen = ours(host, family, target);
     if (host->is_alone && listen && listen->prefix && listen->has_gateway &&
-        is_on_link(listen, source) &&
-        memcmp(source, listen->gateway, tsr_ip_bytes(frame->family)) != 0) {
+        is_on_link(listen, source) && memcmp(source, listen->gateway, tsr_ip_bytes(family)) != 0) {
         const struct tsr_neighbour *gateway =
-            tsr_neighbour_find(&host->neighbours, frame->family, listen->gateway);
+            tsr_neighbour_find(&host->neighbours, family, listen->gateway);
         if (gateway && memcmp(gateway->mac, mac, TSR_MAC_BYTES) == 0) {
             return;
         }
     }
-    tsr_neighbour_hear(&host->neighbours, frame->family, source, mac);
+    tsr_neighbour_hear(&host->neighbours, family, source, mac);
+}
+
+static void hear(struct tsr_host *host, const struct tsr_frame *frame)
+{
+    tsr_host_hear(host, frame->family, tsr_frame_target(frame), tsr_frame_source(frame),
+                  frame->bytes + TSR_MAC_BYTES);
 }
 
 /* --- answers, in the frame that asked --- */

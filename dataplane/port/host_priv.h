@@ -43,6 +43,12 @@ int tsr_host_init(struct tsr_host *host, struct tsr_err *err);
 void tsr_host_take(struct tsr_host *host, struct tsr_host_result *result, uint8_t *bytes,
                    uint32_t size, uint32_t capacity, unsigned good);
 
+/* Who sent an IP packet to target is behind the Ethernet address that it came from. But what a
+ * gateway has forwarded says nothing of who is on the link: else anyone far away could turn the
+ * packets for a neighbour away from it, by its address. Done by tsr_host_take(). */
+void tsr_host_hear(struct tsr_host *host, uint8_t family, const uint8_t *target,
+                   const uint8_t *source, const uint8_t *mac);
+
 /* Largest UDP payload to there; 0: the next hop is not known. */
 uint32_t tsr_host_reach(struct tsr_host *host, const struct tsr_path *path);
 

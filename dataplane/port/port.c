@@ -3,6 +3,7 @@
 #include "frame_priv.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -161,6 +162,27 @@ uint32_t tsr_port_poll(struct tsr_port *port, tsr_port_take_fn *take, void *ctx,
 int tsr_port_check(struct tsr_port *port, struct tsr_err *err)
 {
     return port->kind->check ? port->kind->check(port, err) : 0;
+}
+
+int tsr_port_adopt(struct tsr_port *port, int cpu, struct tsr_err *err)
+{
+    cpu_set_t cpus;
+    CPU_ZERO(&cpus);
+    if (cpu >= 0) {
+        CPU_SET((size_t)cpu, &cpus);
+        if (sched_setaffinity(0, sizeof cpus, &cpus) < 0) {
+            return tsr_err_set(err, -errno, "CPU %d cannot be used by this process: %s.", cpu,
+                               strerror(errno));
+        }
+    }
+    return port->kind->adopt ? port->kind->adopt(port, err) : 0;
+}
+
+void tsr_port_hear(struct tsr_port *port, const struct tsr_datagram *datagram)
+{
+    if (port->kind->hear) {
+        port->kind->hear(port, datagram);
+    }
 }
 
 static uint8_t *room(void *port, const struct tsr_path *path, size_t *capacity)

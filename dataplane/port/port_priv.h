@@ -17,6 +17,8 @@ struct tsr_port_kind_table {
     void (*flush)(struct tsr_port *port);
     int (*check)(struct tsr_port *port, struct tsr_err *err); /* NULL: always there */
     uint64_t (*missed)(struct tsr_port *port);
+    int (*adopt)(struct tsr_port *port, struct tsr_err *err);                 /* or NULL */
+    void (*hear)(struct tsr_port *port, const struct tsr_datagram *datagram); /* or NULL */
 };
 
 struct tsr_port_dropped {

@@ -70,6 +70,10 @@ static void test_bypass_options_refuse(void **state)
         {LISTENS "--mtu 9001", "--mtu"},
         {LISTENS "--buffers 12", "--buffers"},
         {LISTENS "--cpus 1-", "0-3,8"},
+        {LISTENS "--cpus 1-3 --queues 2", "3 CPUs for 2 queues"},
+        {TLS "--queues 0", "--queues"},
+        {TLS "--queues 17", "--queues"},
+        {TLS "--idle never", "sleep, pause, spin"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         int rc = parse(cases[i].line);
@@ -86,6 +90,12 @@ static void test_bypass_options_of_a_socket(void **state)
     assert_int_equal(options.port.kind, TSR_PORT_SOCKET);
     assert_int_equal(options.port.n_listen, 1);
     assert_int_equal(options.port.listen[0].address.port, 8443);
+    assert_int_equal(options.port.queues, 1);
+    assert_int_equal(options.idle, TSR_BYPASS_SLEEP);
+    assert_int_equal(parse(TLS "--cpus 0-1 --idle pause"), 0);
+    assert_int_equal(options.port.queues, 2);
+    assert_int_equal(options.n_cpus, 2);
+    assert_int_equal(options.idle, TSR_BYPASS_PAUSE);
 }
 
 static void test_bypass_options_of_a_device(void **state)

@@ -639,7 +639,7 @@ static void test_connections_garbage(void **state)
             bytes[k] = (uint8_t)world_random(w, 256);
         }
         const struct tsr_datagram datagram = {
-            {c->place.path.remote, c->place.path.local}, bytes, size, 0};
+            .path = {c->place.path.remote, c->place.path.local}, .bytes = bytes, .size = size};
         w->room = 64;
         w->n_packets = 0;
         tsr_http3_datagram(w->server, &datagram, w->now_ns);

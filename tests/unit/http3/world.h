@@ -221,7 +221,8 @@ static inline void world_deliver(struct world *w, struct packet *p)
 {
     if (p->to_server) {
         w->came_bytes += p->size;
-        const struct tsr_datagram datagram = {p->path, p->bytes, p->size, p->ecn};
+        const struct tsr_datagram datagram = {
+            .path = p->path, .bytes = p->bytes, .size = p->size, .ecn = p->ecn};
         tsr_http3_datagram(w->server, &datagram, w->now_ns);
         return;
     }
@@ -230,7 +231,8 @@ static inline void world_deliver(struct world *w, struct packet *p)
         uint16_t port = c->place.path.local.port;
         if (!c->silent && (c->nat_port ? c->nat_port : port) == p->path.local.port) {
             struct packet own = *p; /* who reads it may change it */
-            struct tsr_datagram datagram = {own.path, own.bytes, own.size, own.ecn};
+            struct tsr_datagram datagram = {
+                .path = own.path, .bytes = own.bytes, .size = own.size, .ecn = own.ecn};
             datagram.path.local.port = port;
             client_read(c, &datagram);
         }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include <tsr/api/api.h>
+#include <tsr/bypass/loop.h>
 #include <tsr/daemon/config.h>
 #include <tsr/http3/http3.h>
 #include <tsr/port/port.h>
@@ -37,7 +38,9 @@ struct tsr_bypass_options {
     const char *origins[TSR_BYPASS_NAMES_MAX];
     struct tsr_http3_options http3; /* way and port are for the program to fill in */
     uint32_t drain_s;
-    bool spin;
+    uint32_t cpus[TSR_PORT_QUEUES_MAX]; /* of the queues, one each, */
+    uint32_t n_cpus;                    /* or none */
+    enum tsr_bypass_idle idle;
     bool sandbox;
     bool quiet;
 

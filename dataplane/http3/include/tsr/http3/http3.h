@@ -91,6 +91,11 @@ int tsr_http3_reload(struct tsr_http3 *http3, struct tsr_err *err);
 void tsr_http3_datagram(struct tsr_http3 *http3, const struct tsr_datagram *datagram,
                         uint64_t now_ns);
 
+/* The queue whose connection a datagram belongs to: the one that its connection id names, where it
+ * is of a kind that carries an id given out here; else `here`, since connections begin where they
+ * come. It may name one that is not there. */
+uint32_t tsr_http3_queue_of(const struct tsr_datagram *datagram, uint32_t here);
+
 /* Sends what there is to be sent, and does what is due. unix_s: for the Date header. Returns the
  * number of datagrams sent. */
 uint32_t tsr_http3_step(struct tsr_http3 *http3, uint64_t now_ns, uint64_t unix_s);

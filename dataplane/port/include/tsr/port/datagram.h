@@ -29,7 +29,8 @@ struct tsr_datagram {
     struct tsr_path path;
     const uint8_t *bytes; /* UDP payload; valid during the call, and may be written to */
     uint32_t size;
-    uint8_t ecn; /* the two bits of the IP header */
+    uint8_t ecn;    /* the two bits of the IP header */
+    uint8_t hop[6]; /* the Ethernet address that it came from; zero where the port has none */
 };
 
 /* Where datagrams go. room() gives memory for one UDP payload, straight in what will be sent; every

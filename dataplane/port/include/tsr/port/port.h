@@ -84,7 +84,7 @@ struct tsr_port_options {
     const char *device; /* a PCI address, or as for --vdev: "net_af_packet0,iface=eth1" */
     uint16_t vlan;      /* 1 .. 4094: its tag on all frames; 0: frames without one */
     bool no_huge;       /* ordinary pages: for tests */
-    int cpu;            /* < 0: the first that the thread may run on */
+    int cpu;            /* < 0: the thread stays where it may run */
     uint32_t buffers;   /* packet buffers for all queues; 0: the default */
     const char *eal[TSR_PORT_EAL_MAX]; /* further arguments of EAL's, NULL after the last */
 };
@@ -112,6 +112,14 @@ uint32_t tsr_port_poll(struct tsr_port *port, tsr_port_take_fn *take, void *ctx,
 /* To be asked now and then: -ENODEV where the interface under the device is gone for good. One that
  * is down may come up again, and the port goes on then. */
 int tsr_port_check(struct tsr_port *port, struct tsr_err *err);
+
+/* The calling thread polls this port from now on: it runs on `cpu` alone (< 0: where it may), and
+ * has packet buffers at hand. Before the first poll. */
+int tsr_port_adopt(struct tsr_port *port, int cpu, struct tsr_err *err);
+
+/* A datagram that another port of the device has taken is answered by this one: the way back is
+ * learnt from it. */
+void tsr_port_hear(struct tsr_port *port, const struct tsr_datagram *datagram);
 
 /* How to send; its first argument is the port. room() flushes by itself where a burst is full. */
 extern const struct tsr_datagram_way tsr_port_way;
