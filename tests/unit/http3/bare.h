@@ -723,7 +723,7 @@ static void bare_datagram(struct bare_client *c, const uint8_t *bytes, size_t si
         abort();
     }
     memcpy(exact, bytes, size);
-    const struct tsr_datagram datagram = {c->path, exact, (uint32_t)size, 0};
+    const struct tsr_datagram datagram = {.path = c->path, .bytes = exact, .size = (uint32_t)size};
     c->went += size;
     tsr_http3_datagram(b->server, &datagram, b->now_ns);
     free(exact);
