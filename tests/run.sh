@@ -100,11 +100,15 @@ stage_style() {
     fi
 }
 
+# Long, on one CPU or asleep, and measuring nothing: several at a time. All others of their labels have the machine alone.
+side_by_side='^test_(kernels_avx512_emulated|channel_kill|python|rust|web|web_box)$'
+
 stage_release() {
     build release '' -DCMAKE_COMPILE_WARNING_AS_ERROR=ON || return
     run_ctest release "$jobs" -L '^(unit|fuzz)$'
     tests/door/setup.sh build/clients || echo "The clients could not be fetched; what needs them is skipped."
-    run_ctest release 1 -L '^(thread|conformance|integration|door|bypass|bench|hw)$'
+    run_ctest release "$jobs" -R "$side_by_side"
+    run_ctest release 1 -L '^(thread|conformance|integration|door|bypass|bench|hw)$' -E "$side_by_side"
 }
 
 stage_clang() {
@@ -120,7 +124,8 @@ stage_clang() {
 stage_asan() {
     build asan '' || return
     run_ctest asan "$jobs" -L '^(unit|fuzz)$'
-    run_ctest asan 1 -L '^(thread|integration)$'
+    run_ctest asan "$jobs" -L '^integration$' -R "$side_by_side"
+    run_ctest asan 1 -L '^(thread|integration)$' -E "$side_by_side"
 }
 
 stage_tsan() {
