@@ -76,7 +76,7 @@ EOF
 
 make_certificate
 start_engine --threads 1
-start_bypass --retry-from 100 --capture "$work/dropped.pcap" --secret "$work/secret"
+start_bypass --retry-from 100 --queues 2 --capture "$work/dropped.pcap" --secret "$work/secret"
 [ "$(stat -c '%a %s' "$work/secret")" = '600 32' ] || fail "the secret is not of 32 bytes for its owner: $(ls -l "$work/secret")"
 cp "$work/secret" "$work/secret.first"
 token=$(reset_token) || exit 1
@@ -166,4 +166,4 @@ has err '0.0.0.0:0 is open to other machines'
 "$bypass" --config /dev/null 2>"$work/err" && fail "a door without a certificate"
 has err 'give --tls-certificate'
 stop_engine
-echo "HTTP/3 by gtlsclient: answers, streams, loss, migration, key update, reload"
+echo "HTTP/3 by gtlsclient: answers, streams, loss, migration, key update, reload, two queues, capture, secret"
