@@ -102,6 +102,18 @@ static int give_up_calls(const struct bypass *b, struct tsr_err *err)
     return rc;
 }
 
+/* Where there are other CPUs, those that queues poll on have no place for other threads. */
+static void keep_off(const struct tsr_bypass_options *o, cpu_set_t *cpus)
+{
+    cpu_set_t left = *cpus;
+    for (uint32_t i = 0; i < o->n_cpus; i++) {
+        CPU_CLR((size_t)o->cpus[i], &left);
+    }
+    if (CPU_COUNT(&left) > 0) {
+        *cpus = left;
+    }
+}
+
 /* The file of a link is for the group that its folder has: who may write to it may ask. */
 static int open_port(struct bypass *b, struct tsr_err *err)
 {
@@ -112,11 +124,12 @@ static int open_port(struct bypass *b, struct tsr_err *err)
     if (has_link) {
         tsr_listen_clear(link);
     }
-    cpu_set_t before; /* EAL pins its thread: those that are made here shall not be */
-    bool is_known = sched_getaffinity(0, sizeof before, &before) == 0;
+    cpu_set_t cpus; /* of threads that are made here; EAL pins the one that calls it */
+    bool is_known = sched_getaffinity(0, sizeof cpus, &cpus) == 0;
     int rc = tsr_port_create(b->ports, options, err);
     if (is_known) {
-        sched_setaffinity(0, sizeof before, &before);
+        keep_off(&b->options, &cpus);
+        sched_setaffinity(0, sizeof cpus, &cpus);
     }
     if (rc == 0 && has_link &&
         (stat(folder_of(link, copy), &folder) < 0 || chown(link, b->user.uid, folder.st_gid) < 0 ||
