@@ -9,6 +9,11 @@
 /* Frames: type, length, payload. Streams: what comes first on a unidirectional one is its type. */
 #define SETTINGS "\x00\x04\x00" /* the control stream with empty settings */
 
+/* GET https://a/echo */
+#define HEAD                                                                                       \
+    "\x01\x0e\x00\x00\xd1\xd7\x50\x01"                                                             \
+    "a\x51\x05/echo"
+
 struct rule {
     const char *name;
     const char *first; /* on a first stream; NULL: none */
@@ -74,6 +79,61 @@ static const struct rule rules[] = {
     {"a table above its limit", NONE, BYTES("\x02\x3f\xe1\xff\x7f"), false, true, false,
      NGHTTP3_QPACK_ENCODER_STREAM_ERROR},
     {"acknowledged what was not sent", NONE, BYTES("\x03\x80"), false, true, false,
+     NGHTTP3_QPACK_DECODER_STREAM_ERROR},
+    /* RFC 9114, 5.2, 7.1, 7.2.4, 7.2.8, 4.1 */
+    {"goaway that grows", NONE, BYTES(SETTINGS "\x07\x01\x04\x07\x01\x08"), false, true, false,
+     NGHTTP3_H3_ID_ERROR},
+    {"goaway of nothing", NONE, BYTES(SETTINGS "\x07\x00"), false, true, false,
+     NGHTTP3_H3_FRAME_ERROR},
+    {"more behind the number of goaway", NONE, BYTES(SETTINGS "\x07\x02\x04\x21"), false, true,
+     false, NGHTTP3_H3_FRAME_ERROR},
+    {"more behind the number of max push id", NONE, BYTES(SETTINGS "\x0d\x02\x04\x21"), false, true,
+     false, NGHTTP3_H3_FRAME_ERROR},
+    {"settings that are cut", NONE, BYTES("\x00\x04\x01\x06"), false, true, false,
+     NGHTTP3_H3_FRAME_ERROR},
+    {"a setting of HTTP/2: 3", NONE, BYTES("\x00\x04\x02\x03\x00"), false, true, false,
+     NGHTTP3_H3_SETTINGS_ERROR},
+    {"a setting of HTTP/2: 4", NONE, BYTES("\x00\x04\x02\x04\x00"), false, true, false,
+     NGHTTP3_H3_SETTINGS_ERROR},
+    {"a setting of HTTP/2: 5", NONE, BYTES("\x00\x04\x02\x05\x00"), false, true, false,
+     NGHTTP3_H3_SETTINGS_ERROR},
+    {"a frame of HTTP/2 on the control stream: 2", NONE, BYTES(SETTINGS "\x02\x01x"), false, true,
+     false, NGHTTP3_H3_FRAME_UNEXPECTED},
+    {"a frame of HTTP/2 on the control stream: 8", NONE, BYTES(SETTINGS "\x08\x01x"), false, true,
+     false, NGHTTP3_H3_FRAME_UNEXPECTED},
+    {"a frame of HTTP/2 on the control stream: 9", NONE, BYTES(SETTINGS "\x09\x01x"), false, true,
+     false, NGHTTP3_H3_FRAME_UNEXPECTED},
+    {"push promise on the control stream", NONE, BYTES(SETTINGS "\x05\x01\x00"), false, true, false,
+     NGHTTP3_H3_FRAME_UNEXPECTED},
+    {"a frame of HTTP/2 on a request: 2", CONTROL, BYTES("\x02\x00"), true, false, false,
+     NGHTTP3_H3_FRAME_UNEXPECTED},
+    {"a frame of HTTP/2 on a request: 6", CONTROL, BYTES("\x06\x00"), true, false, false,
+     NGHTTP3_H3_FRAME_UNEXPECTED},
+    {"a frame of HTTP/2 on a request: 9", CONTROL, BYTES("\x09\x00"), true, false, false,
+     NGHTTP3_H3_FRAME_UNEXPECTED},
+    {"max push id on a request", CONTROL, BYTES("\x0d\x01\x00"), true, false, false,
+     NGHTTP3_H3_FRAME_UNEXPECTED},
+    {"data behind trailers", CONTROL, BYTES(HEAD "\x00\x01x\x01\x02\x00\x00\x00\x01y"), true, false,
+     false, NGHTTP3_H3_FRAME_UNEXPECTED},
+    {"the decoder stream ends", NONE, BYTES("\x03"), false, true, true,
+     NGHTTP3_H3_CLOSED_CRITICAL_STREAM},
+    /* RFC 9204, 2.1.2, 2.2.3, 3.2.2, 4.3, 4.5.1 */
+    {"a head that waits for the table", CONTROL, BYTES("\x01\x03\x02\x00\x80"), true, false, false,
+     NGHTTP3_QPACK_DECOMPRESSION_FAILED},
+    {"an insert count that cannot be", CONTROL, BYTES("\x01\x04\xff\x80\x02\x00"), true, false,
+     true, NGHTTP3_QPACK_DECOMPRESSION_FAILED},
+    {"a new entry by the name of one that is not there", NONE, BYTES("\x02\x3f\xe1\x1f\x80\x01x"),
+     false, true, false, NGHTTP3_QPACK_ENCODER_STREAM_ERROR},
+    {"a new entry by an unknown static name", NONE, BYTES("\x02\x3f\xe1\x1f\xff\x80\x01\x01x"),
+     false, true, false, NGHTTP3_QPACK_ENCODER_STREAM_ERROR},
+    {"a copy of an entry that is not there", NONE, BYTES("\x02\x3f\xe1\x1f\x00"), false, true,
+     false, NGHTTP3_QPACK_ENCODER_STREAM_ERROR},
+    {"an entry larger than its table", NONE,
+     BYTES("\x02\x3f\x01\x41"
+           "a\x01"
+           "b"),
+     false, true, false, NGHTTP3_QPACK_ENCODER_STREAM_ERROR},
+    {"an increment beyond what was sent", NONE, BYTES("\x03\x05"), false, true, false,
      NGHTTP3_QPACK_DECODER_STREAM_ERROR},
     {"an increment of zero", NONE, BYTES("\x03\x00"), false, true, false,
      NGHTTP3_QPACK_DECODER_STREAM_ERROR},
