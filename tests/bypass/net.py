@@ -172,14 +172,14 @@ class Doors(Box):
             "-addext", f"subjectAltName=DNS:localhost,IP:{OURS},IP:{OURS6}", "-keyout", self.certificate_key, "-out", self.certificate)
         self.own(self.certificate_key)
 
-    def start_bypass(self, device=None, *options, listen=None):
+    def start_bypass(self, device=None, *options, listen=None, no_huge=True):
         """device: as --device, None is the kernel's socket. Returns what it printed."""
         prefixes = ("/24", "/64") if device else ("", "")
         listen = listen or (f"{OURS}{prefixes[0]}:{UDP_PORT}", f"[{OURS6}{prefixes[1]}]:{UDP_PORT}")
         arguments = ["--config", "/dev/null", "--keys", self.keys, "--tls-certificate", self.certificate, "--tls-key", self.certificate_key]
         arguments += [word for index in range(len(self.models)) for word in ("--engine", self.socket(index))]
         arguments += [word for address in listen for word in ("--listen", address)]
-        arguments += ["--device", device, "--no-huge"] if device else []
+        arguments += ["--device", device, *(["--no-huge"] if no_huge else [])] if device else []
         self.bypass = self._start(BYPASS, arguments + list(options), r"^ready", self.prefix)
         return self.bypass.said
 

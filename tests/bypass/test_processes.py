@@ -1,37 +1,39 @@
-"""A process of this machine asks over HTTP/3 on links without the kernel: memif, and virtio-user with vhost."""
+"""A process of this machine asks over HTTP/3 on links without the kernel: memif, and virtio-user with vhost;
+and the door on a tap, and on huge pages."""
+import contextlib
 import json
 import os
 import subprocess
 import sys
 
-from net import BUILD, BYPASS, DATAPLANE, KEY, OURS, OURS6, PEER, PEER6, UDP_PORT, Doors, Net, kinds, needs, run_tests, skip
+from net import BUILD, BYPASS, DATAPLANE, DEVICES, KEY, OURS, OURS6, PEER, PEER6, SERVER, UDP_PORT, Doors, Net, kinds, needs, run, run_tests, skip
 
 net = Net()
 CLIENT_PROGRAM = "tests/quic/quic_client"
 CHAT = json.dumps({"messages": [{"role": "user", "content": "list files"}], "max_tokens": 40, "ignore_eos": True, "stream": True})
 
 
-def client(device, path, *options, v6=False, mtu=1500):
-    """What quic_client printed."""
-    local, remote = (f"[{PEER6}/64]", f"[{OURS6}]") if v6 else (f"{PEER}/24", OURS)
-    done = subprocess.run([os.path.join(BUILD, CLIENT_PROGRAM), "--device", device, "--local", local + ":9000", "--mtu", str(mtu), "--timeout", "100",
-                           "--header", f"authorization: Bearer {KEY}", *options, f"https://{remote}:{UDP_PORT}{path}"],
-                          capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, (device, done.stdout[-600:], done.stderr[-600:])
+def client(link, path, *options, v6=False, prefix=()):
+    """What quic_client printed. link: its options for a device."""
+    if link:
+        link = [*link, "--local", (f"[{PEER6}/64]" if v6 else f"{PEER}/24") + ":9000"]
+    done = subprocess.run([*prefix, os.path.join(BUILD, CLIENT_PROGRAM), *link, "--timeout", "100", "--header", f"authorization: Bearer {KEY}", *options,
+                           f"https://{f'[{OURS6}]' if v6 else OURS}:{UDP_PORT}{path}"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, (link, done.stdout[-600:], done.stderr[-600:])
     return done.stdout
 
 
-def asks(device, mtu):
+def asks(link, **more):
     """Several connections by both families, and text as a stream. Each is a process of its own, which the door must take back."""
     for v6 in (False, True):
-        client(device, "/health", "--connections", "20", "--requests", "20", "--streams", "4", v6=v6, mtu=mtu)
-    said = client(device, "/v1/chat/completions", "--header", "content-type: application/json", "--data", CHAT, "--show", mtu=mtu)
+        client(link, "/health", "--connections", "8", "--requests", "10", "--streams", "4", v6=v6, **more)
+    said = client(link, "/v1/chat/completions", "--header", "content-type: application/json", "--data", CHAT, "--show", **more)
     assert "data: [DONE]" in said, said[-600:]
 
 
 def try_link(ours, theirs, mtu=1500):
     doors.start_bypass(ours, "--mtu", str(mtu))
-    asks(theirs, mtu)
+    asks(["--device", theirs, "--mtu", str(mtu)])
     doors.stop_bypass()
 
 
@@ -43,6 +45,43 @@ def test_memif():
 
 def test_vhost():
     try_link(f"net_vhost0,iface={doors.work}/link.sock", f"net_virtio_user0,path={doors.work}/link.sock")
+
+
+def test_tap():
+    """The other end is the kernel's, in the server's namespace."""
+    doors.start_bypass("net_tap0,iface=tsr0")
+    for address in (f"{PEER}/24", f"{PEER6}/64"):
+        run("ip", "-n", SERVER, "addr", "add", address, "dev", "tsr0", *(["nodad"] if ":" in address else []))
+    asks([], prefix=["ip", "netns", "exec", SERVER])
+    doors.stop_bypass()
+
+
+@contextlib.contextmanager
+def huge_pages(n):
+    """So many more than there are, if the machine has them."""
+    def add(more):
+        with open("/proc/sys/vm/nr_hugepages", "r+") as file:
+            now = int(file.read())
+            file.seek(0)
+            file.write(str(now + more))
+            file.seek(0)
+            return int(file.read()) - now
+    got = add(n)
+    try:
+        yield got == n
+    finally:
+        add(-got)
+
+
+def test_huge_pages():
+    with huge_pages(64) as enough:
+        if not enough:
+            print("  skipped: the machine gives no huge pages now")
+            return
+        net.link(ours=False)
+        doors.start_bypass(DEVICES["af_packet"], no_huge=False)
+        asks([])
+        doors.stop_bypass()
 
 
 def main():
