@@ -4,6 +4,8 @@
 #include "steer_priv.h"
 
 #include <errno.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
@@ -72,21 +74,51 @@ struct plan {
 
 /* --- planning --- */
 
+static int ask_interface(const char *iface, unsigned long what, struct ifreq *request)
+{
+    snprintf(request->ifr_name, sizeof request->ifr_name, "%s", iface);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int rc = fd < 0 || ioctl(fd, what, request) < 0 ? -errno : 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return rc;
+}
+
 static int interface_mtu(const char *iface, struct tsr_err *err)
 {
     struct ifreq request = {0};
-    snprintf(request.ifr_name, sizeof request.ifr_name, "%s", iface);
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        return tsr_err_set(err, -errno, "No socket to ask for the MTU of %s: %s.", iface,
-                           strerror(errno));
-    }
-    int rc = ioctl(fd, SIOCGIFMTU, &request) < 0 ? -errno : request.ifr_mtu;
-    close(fd);
+    int rc = ask_interface(iface, SIOCGIFMTU, &request);
     return rc < 0
                ? tsr_err_set(err, rc, "The interface %s: %s. `ip link` lists those that are there.",
                              iface, strerror(-rc))
-               : rc;
+               : request.ifr_mtu;
+}
+
+/* net_af_xdp takes only queues that receive and send together, and one where there are none. */
+static int plan_xdp_queues(const struct plan *plan, struct tsr_err *err)
+{
+    struct ethtool_channels channels = {.cmd = ETHTOOL_GCHANNELS};
+    struct ifreq request = {.ifr_data = (char *)&channels};
+    char text[16];
+    int rc = ask_interface(plan->iface, SIOCETHTOOL, &request);
+    tsr_port_argument(plan->options->device, "queue_count", text, sizeof text);
+    unsigned long wanted = strtoul(text, NULL, 10);
+    if (rc < 0 || channels.max_combined == 0) {
+        return wanted <= 1 ? 0
+                           : tsr_err_set(err, -EINVAL,
+                                         "%s has no queues that receive and send together (veth "
+                                         "has none), so net_af_xdp takes one: leave out "
+                                         "queue_count=%lu.",
+                                         plan->iface, wanted);
+    }
+    return wanted <= channels.combined_count
+               ? 0
+               : tsr_err_set(err, -EINVAL,
+                             "%s has %u queues now and %lu are asked for: set more (ethtool -L %s "
+                             "combined %lu; at most %u), or ask for less.",
+                             plan->iface, channels.combined_count, wanted, plan->iface, wanted,
+                             channels.max_combined);
 }
 
 static int plan_mtu(struct plan *plan, struct tsr_err *err)
@@ -189,7 +221,8 @@ static int make_plan(struct plan *plan, const struct tsr_port_options *options, 
         }
     }
     int rc = plan_mtu(plan, err);
-    return rc < 0 ? rc : plan_buffers(plan, err);
+    rc = rc || !plan->is_xdp ? rc : plan_xdp_queues(plan, err);
+    return rc ? rc : plan_buffers(plan, err);
 }
 
 /* --- EAL --- */

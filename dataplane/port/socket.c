@@ -50,6 +50,14 @@ struct socket_port {
 
 /* --- addresses --- */
 
+/* An address of link-local scope means nothing without its interface: here that stands, as KAME's
+ * kernels had it, in the second pair of bytes, which such addresses have as zero (RFC 4291, 2.5.6).
+ */
+static bool is_link_local(const struct tsr_address *address)
+{
+    return address->family == 6 && address->ip[0] == 0xfe && (address->ip[1] & 0xc0) == 0x80;
+}
+
 static socklen_t to_name(union name *name, const struct tsr_address *address)
 {
     memset(name, 0, sizeof *name);
@@ -62,6 +70,10 @@ static socklen_t to_name(union name *name, const struct tsr_address *address)
     name->v6.sin6_family = AF_INET6;
     name->v6.sin6_port = htons(address->port);
     memcpy(&name->v6.sin6_addr, address->ip, 16);
+    if (is_link_local(address)) {
+        name->v6.sin6_scope_id = (uint32_t)address->ip[2] << 8 | address->ip[3];
+        memset(&name->v6.sin6_addr.s6_addr[2], 0, 2);
+    }
     return sizeof name->v6;
 }
 
@@ -74,6 +86,10 @@ static void from_name(struct tsr_address *address, const union name *name)
     } else {
         address->port = ntohs(name->v6.sin6_port);
         memcpy(address->ip, &name->v6.sin6_addr, 16);
+        if (is_link_local(address)) {
+            address->ip[2] = (uint8_t)(name->v6.sin6_scope_id >> 8);
+            address->ip[3] = (uint8_t)name->v6.sin6_scope_id;
+        }
     }
 }
 

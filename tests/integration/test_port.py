@@ -81,6 +81,16 @@ def ecn(address):
             assert [data[0] & 3 for at, kind, data in control if (at, kind) == (level, option)] == [bits], (address, bits)
 
 
+def link_local():
+    """A peer that asks from an address that only its link knows."""
+    run("ip", "-n", CLIENT, "addr", "replace", "fe80::77/64", "dev", "v1", "nodad")
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
+        s.settimeout(0.5)
+        s.bind(("fe80::77", 0, 0, socket.if_nametoindex("v1")))
+        s.connect((OURS6, UDP_PORT))
+        ask(s, b"from a link", b"from a link")
+
+
 def raw_datagram(payload, checksum=0):
     ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28 + len(payload), 0, 0, 64, 17, 0, socket.inet_aton(PEER), socket.inet_aton(OURS))
     ip = ip[:10] + struct.pack("!H", total(ip)) + ip[12:]
@@ -141,6 +151,7 @@ def test_packet():
         for address in (OURS, OURS6):
             ping(address)
             ecn(address)
+        link_local()
         dropped_are_kept()
 
 
@@ -164,6 +175,7 @@ def test_xdp():
     with KernelServices() as kernel:
         with Echo("net_af_xdp0,iface=v0") as echo:
             echoes()
+            link_local()
             kernel.check()
             for address in (OURS, OURS6):
                 ecn(address)
@@ -186,6 +198,14 @@ def test_queues():
     with Echo("net_af_packet0,iface=v0,qpairs=2", "-q", "2"):
         for _ in range(8):
             echoes(sizes=[5])
+
+
+def test_xdp_queues_that_are_not_there():
+    """The driver takes queues that receive and send together; veth counts them apart."""
+    net.link(queues=2)
+    with Echo("net_af_xdp0,iface=v0,queue_count=2", "-q", "2", expect_failure=True) as echo:
+        echo.process.wait(30)
+        assert "leave out queue_count=2" in echo.said(), echo.said()
 
 
 def test_xdp_link_goes_and_comes():
@@ -244,6 +264,7 @@ def test_socket():
     for options in ([], ["-b"]):
         with Echo("socket", *options):
             echoes()
+            link_local()
             for address in (OURS, OURS6):
                 ecn(address)
     with Echo("socket", "-q", "3", listen=[f"0.0.0.0,{UDP_PORT}", f"::,{UDP_PORT}"]):
