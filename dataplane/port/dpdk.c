@@ -328,8 +328,10 @@ static int probe(struct device *device, const struct plan *plan, struct tsr_err 
     if (rc == 0 && rte_eth_dev_get_port_by_name(plan->name, &device->id) < 0) {
         rc = -ENODEV;
     }
-    return rc < 0 ? tsr_err_set(err, rc, "The device '%s' cannot be opened: %s (%s).",
-                                plan->options->device, rte_strerror(-rc), last_line)
+    return rc < 0 ? tsr_err_set(err, rc,
+                                "The device '%s' cannot be opened: %s (%s). `tessera doctor "
+                                "--device %s` says what it lacks.",
+                                plan->options->device, rte_strerror(-rc), last_line, plan->name)
                   : 0;
 }
 
