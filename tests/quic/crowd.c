@@ -261,14 +261,18 @@ static void write_all(struct crowd *crowd)
     }
 }
 
-uint32_t crowd_turn(struct crowd *crowd)
+uint32_t crowd_take(struct crowd *crowd)
 {
     crowd->now_ns = crowd_clock_ns();
     uint32_t n = tsr_port_poll(crowd->port, take, crowd, crowd->now_ns);
     expire(crowd);
+    return n;
+}
+
+void crowd_send(struct crowd *crowd)
+{
     write_all(crowd);
     tsr_port_flush(crowd->port);
-    return n;
 }
 
 void crowd_wait(struct crowd *crowd, uint64_t until_ns)

@@ -34,8 +34,12 @@ void crowd_leave(struct crowd *crowd, struct client *client);
 /* Something was asked of it, and is to be sent. */
 void crowd_wake(struct crowd *crowd, struct client *client);
 
-/* Takes what has come, does what is due, sends. Returns how many packets came. */
-uint32_t crowd_turn(struct crowd *crowd);
+/* A turn has two halves: what has come is taken and what is due is done, then all that there is to
+ * be sent is sent. What is asked between them leaves in the same turn. Returns how many packets
+ * came.
+ */
+uint32_t crowd_take(struct crowd *crowd);
+void crowd_send(struct crowd *crowd);
 
 /* After a turn: sleeps until something comes, something is due, or until_ns; not where it spins. */
 void crowd_wait(struct crowd *crowd, uint64_t until_ns);

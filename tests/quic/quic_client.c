@@ -458,12 +458,12 @@ static void on_changed(struct client *client)
 
 static void turn(uint64_t until_ns)
 {
-    uint32_t n = crowd_turn(crowd);
+    uint32_t n = crowd_take(crowd);
     while (n_ready) {
         ask_more(ready[--n_ready]);
-        n++;
     }
-    if (n == 0) {
+    crowd_send(crowd);
+    if (n == 0 && !n_ready) {
         crowd_wait(crowd, until_ns);
     }
 }
