@@ -131,10 +131,10 @@ def idle(count):
             connection.close()
 
 
-async def stream(port, index, tokens):
+async def stream(port, index, tokens, host="127.0.0.1", headers=""):
     body = json.dumps({"messages": [{"role": "user", "content": f"find file {index}"}], "max_tokens": tokens, "stream": True, "ignore_eos": True})
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write((f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write((f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n{headers}"
                   f"Content-Length: {len(body)}\r\n\r\n{body}").encode())
     said = await reader.read()
     writer.close()
@@ -142,16 +142,16 @@ async def stream(port, index, tokens):
         raise RuntimeError(said[:500])
 
 
-async def streams(port, count, requests, tokens):
+async def streams(port, count, requests, tokens, **where):
     async def one(index):
         for turn in range(requests):
-            await stream(port, index + turn * count, tokens)
+            await stream(port, index + turn * count, tokens, **where)
     await asyncio.gather(*[one(index) for index in range(count)])
 
 
-def buckets(box, name, labels=""):
+def buckets(metrics, name, labels=""):
     """Upper bound -> how many were at most that."""
-    found = re.findall(rf'^{name}_bucket\{{(.*?)le="([^"]+)"\}} (\d+)$', box.get("/metrics")[1], re.M)
+    found = re.findall(rf'^{name}_bucket\{{(.*?)le="([^"]+)"\}} (\d+)$', metrics, re.M)
     return {float(bound.replace("+Inf", "inf")): int(count) for label, bound, count in found if labels in label}
 
 
@@ -182,9 +182,9 @@ def tokens(model, counts, requests, length):
                 woken = 'woken="no"' if spins else 'woken="yes"'
                 names = [("tessera:door_token_work_seconds", woken), ("tessera:door_token_seconds", woken), ("tessera:door_request_seconds", ""),
                          ("tessera:door_bell_seconds", "")]
-                before = [buckets(box, *name) for name in names]
+                before = [buckets(box.get("/metrics")[1], *name) for name in names]
                 asyncio.run(streams(port, count, requests, length))
-                after = [buckets(box, *name) for name in names]
+                after = [buckets(box.get("/metrics")[1], *name) for name in names]
                 work, token, request, bell = [" ".join(f"{quantile(b, a, part):7.1f}" for part in (0.5, 0.99)) for b, a in zip(before, after)]
                 print(f"tokens   {'polling ' if spins else 'sleeping'} {count:3} streams, p50 and p99 in us: token to kernel {work}"
                       f"{' (p50 at most 30)' if spins else ''}, and back {token}; request to record {request}"

@@ -8,8 +8,7 @@
  *   --streams N        of these at once on each connection [1]
  *   --data TEXT|@FILE  POST it; --method WORD; --header 'NAME: VALUE', repeatable
  *   --name NAME        for TLS and :authority [localhost]
- *   --hold SECONDS     keep the connections so long after the last answer [0]; "held" is printed
- * first
+ *   --hold SECONDS     after the last answer prints "held", and keeps the connections so long [0]
  *   --timeout SECONDS  for everything but that [60]
  *   --show             print heads and bodies
  *   --spin             never sleep
@@ -17,10 +16,11 @@
  *   --local ADDRESS[/PREFIX][:PORT]   where to ask from; needed with --device
  *   --gateway ADDRESS  --vlan N  --mtu N  --cpu N  --huge  --eal ARGUMENT
  *
- * Prints three lines of name=value, times in microseconds: the connections with their handshakes;
+ * Prints four lines of name=value, times in microseconds: the connections with their handshakes;
  * the answers, from a request until its answer is whole; the gaps between the pieces of an answer,
- * with the number of server-sent events. Exit code 0: all were answered with a status below 400. 1:
- * not so. 2: the command line. Certificates are not looked at. */
+ * with the number of server-sent events; the port's packets. Certificates are not looked at.
+ *
+ * Exit code 0: all were answered with a status below 400. 1: not so. 2: the command line. */
 #include "crowd.h"
 
 #include <arpa/inet.h>
@@ -334,6 +334,7 @@ static void print_quantiles(const struct samples *s)
 
 static void print_figures(double seconds)
 {
+    struct tsr_port_counts counts;
     printf("connections open=%u of=%u retried=%u", established, o.connections, retried);
     print_quantiles(&handshakes);
     printf("answers good=%u bad=%u of=%ju per_s=%.0f", good, bad,
@@ -341,6 +342,8 @@ static void print_figures(double seconds)
     print_quantiles(&answers);
     printf("gaps events=%ju", (uintmax_t)events);
     print_quantiles(&gaps);
+    tsr_port_count(crowd_port(crowd), &counts);
+    printf("packets in=%ju out=%ju\n", (uintmax_t)counts.rx_packets, (uintmax_t)counts.tx_packets);
     fflush(stdout);
 }
 
