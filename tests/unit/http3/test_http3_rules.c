@@ -206,12 +206,52 @@ static void test_rules_few_streams(void **state)
     world_free(w);
 }
 
+/* TLS's messages behind the handshake (RFC 9001, 4.4, 6, 8.3): none of a client's has a meaning,
+ * nor is one kept that never ends. */
+static void test_rules_tls_messages(void **state)
+{
+    static uint8_t endless[256 << 10] = {0x0b, 0xff, 0xff, 0xff};
+    static const uint8_t key_update[] = {0x18, 0, 0, 1, 0}, early_data_end[] = {5, 0, 0, 0},
+                         hello[] = {1, 0, 0, 2, 3, 3};
+    static const struct {
+        const char *name;
+        const uint8_t *bytes;
+        size_t size;
+    } messages[] = {{"KeyUpdate", key_update, sizeof key_update},
+                    {"EndOfEarlyData", early_data_end, sizeof early_data_end},
+                    {"ClientHello", hello, sizeof hello},
+                    {"an endless one", endless, sizeof endless}};
+    (void)state;
+    for (size_t i = 0; i < sizeof messages / sizeof *messages; i++) {
+        struct world *w = world_make(NULL);
+        struct client *c = world_connect(w, &(struct client_options){.raw = true});
+        assert_true(c->established);
+        for (size_t at = 0; at < messages[i].size; at += 1000) {
+            size_t left = messages[i].size - at;
+            assert_int_equal(ngtcp2_conn_submit_crypto_data(c->quic, NGTCP2_ENCRYPTION_LEVEL_1RTT,
+                                                            messages[i].bytes + at,
+                                                            left < 1000 ? left : 1000),
+                             0);
+        }
+        world_run(w, second, NULL);
+        if (!c->gone || c->error.type != NGTCP2_CCERR_TYPE_TRANSPORT ||
+            c->error.error_code != (NGTCP2_CRYPTO_ERROR | GNUTLS_A_UNEXPECTED_MESSAGE)) {
+            print_message("%s: %s, 0x%llx\n", messages[i].name, c->gone ? "closed" : "open",
+                          (unsigned long long)c->error.error_code);
+            fail();
+        }
+        world_free(w);
+        fake_reset();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rules_http),
         cmocka_unit_test(test_rules_greasing),
         cmocka_unit_test(test_rules_few_streams),
+        cmocka_unit_test(test_rules_tls_messages),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     certificate_remove(&world_certificate);
