@@ -48,7 +48,10 @@ class Echo:
     def __init__(self, device, prefix=()):
         self.process = subprocess.Popen(server(*prefix, ECHO, device, f"{OURS}/24,{UDP_PORT}", f"{OURS6}/64,{UDP_PORT}"),
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.said = select.select([self.process.stdout], [], [], 60)[0] and self.process.stdout.readline()
+        if not select.select([self.process.stdout], [], [], 120)[0]:
+            self.process.kill()
+            raise AssertionError(f"{device} is neither ready nor ended: {self.process.communicate()[1][-600:]}")
+        self.said = self.process.stdout.readline()
 
     def __enter__(self):
         return self
