@@ -4,10 +4,8 @@
 #include <sys/mman.h>
 
 struct tsr_http3_waiting_slot {
-    struct tsr_path path;
-    uint32_t size;
-    uint8_t ecn;
-    uint8_t bytes[16384 - sizeof(struct tsr_path) - 8]; /* whole pages */
+    struct tsr_datagram datagram;
+    uint8_t bytes[16384 - sizeof(struct tsr_datagram)]; /* whole pages */
 };
 
 static const size_t slots_bytes = TSR_HTTP3_WAITING_MAX * sizeof(struct tsr_http3_waiting_slot);
@@ -34,9 +32,8 @@ bool tsr_http3_waiting_put(struct tsr_http3_waiting *waiting, const struct tsr_d
     if (waiting->n == TSR_HTTP3_WAITING_MAX || datagram->size > sizeof slot->bytes) {
         return false;
     }
-    slot->path = datagram->path;
-    slot->size = datagram->size;
-    slot->ecn = datagram->ecn;
+    slot->datagram = *datagram;
+    slot->datagram.bytes = slot->bytes;
     memcpy(slot->bytes, datagram->bytes, datagram->size);
     waiting->n++;
     return true;
@@ -48,8 +45,7 @@ bool tsr_http3_waiting_take(struct tsr_http3_waiting *waiting, struct tsr_datagr
     if (!waiting->n) {
         return false;
     }
-    *datagram = (struct tsr_datagram){
-        .path = slot->path, .bytes = slot->bytes, .size = slot->size, .ecn = slot->ecn};
+    *datagram = slot->datagram;
     waiting->first = (waiting->first + 1) % TSR_HTTP3_WAITING_MAX;
     waiting->n--;
     return true;
