@@ -71,6 +71,15 @@ static void count_handshake(struct tsr_http3_conn *conn, int more)
     conn->http3->of_peers[conn->peer].handshakes += (uint32_t)more;
 }
 
+/* Where these keys fail, there is no other way to say anything. */
+static int on_client_initial(ngtcp2_conn *quic, const ngtcp2_cid *id, void *user)
+{
+    struct tsr_http3_conn *conn = user;
+    int rc = ngtcp2_crypto_recv_client_initial_cb(quic, id, user);
+    conn->has_keys = rc == 0;
+    return rc;
+}
+
 static int on_handshake(ngtcp2_conn *quic, void *user)
 {
     struct tsr_http3_conn *conn = user;
@@ -216,7 +225,7 @@ static int on_stop_reading(ngtcp2_conn *quic, int64_t id, uint64_t code, void *u
 }
 
 static const ngtcp2_callbacks callbacks = {
-    .recv_client_initial = ngtcp2_crypto_recv_client_initial_cb,
+    .recv_client_initial = on_client_initial,
     .recv_crypto_data = on_crypto,
     .handshake_completed = on_handshake,
     .encrypt = ngtcp2_crypto_encrypt_cb,
@@ -499,8 +508,11 @@ static void close_conn(struct tsr_http3_conn *conn)
     ngtcp2_pkt_info info;
     ngtcp2_path_storage_zero(&where);
     count_close(conn);
-    ngtcp2_ssize size = ngtcp2_conn_write_connection_close(
-        conn->quic, &where.path, &info, packet, sizeof packet, &conn->error, conn->http3->now_ns);
+    ngtcp2_ssize size =
+        conn->has_keys
+            ? ngtcp2_conn_write_connection_close(conn->quic, &where.path, &info, packet,
+                                                 sizeof packet, &conn->error, conn->http3->now_ns)
+            : 0;
     if (size <= 0) {
         free_conn(conn);
         return;

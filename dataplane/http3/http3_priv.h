@@ -125,6 +125,7 @@ struct tsr_http3_conn {
     ngtcp2_ccerr error; /* why it is closed, if is_failing */
     uint32_t peer;      /* of http3->peers and of_peers */
     uint32_t asked;     /* requests that have streams */
+    bool has_keys;      /* for Initial packets at least */
     bool established;
     bool is_failing;
     bool is_ready; /* something may have to be sent */
