@@ -260,7 +260,8 @@ static int wait_for_events(struct tsr_bypass_loop *loop, struct tsr_err *err)
     for (uint32_t i = 0; i < n_engines; i++) {
         fds[n++] = (struct pollfd){.fd = engines[i], .events = POLLIN};
     }
-    bool quiet = tsr_hand_arm(loop->o.shared->hand, loop->o.queue) & tsr_api_arm(loop->o.api);
+    bool quiet = tsr_hand_arm(loop->o.shared->hand, loop->o.queue);
+    quiet = tsr_api_arm(loop->o.api) && quiet;
     uint64_t ns = quiet ? nap_ns(loop, sleep_ns(loop)) : 0;
     loop->slept = ns > 0;
     const struct timespec timeout = {(time_t)(ns / second_ns), (long)(ns % second_ns)};
