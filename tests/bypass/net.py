@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -47,6 +48,12 @@ def enter(path):
     os.close(fd)
 
 
+def wants_tools(*names):
+    for name in names:
+        if not shutil.which(name):
+            skip(f"{name} is not installed")
+
+
 class Bridge:
     """bridge.py as a process. Rules and counts are those of its RULES and counts."""
 
@@ -77,9 +84,7 @@ class Net:
     def __enter__(self):
         if os.geteuid() != 0:
             skip("needs root, to make network namespaces")
-        for tool in ("ip", "ethtool"):
-            if run("which", tool, check=False).returncode:
-                skip(f"{tool} is not installed")
+        wants_tools("ip", "ethtool", "sysctl")
         if run("ip", "netns", "add", SERVER, check=False).returncode:
             skip("network namespaces cannot be made here")
         self.home = os.open("/proc/self/ns/net", os.O_RDONLY)
@@ -159,6 +164,7 @@ class Doors(Box):
     The programs' certificate is self.certificate, made for OURS, OURS6 and localhost; all ask with KEY."""
 
     def __init__(self, listen=(CONTROL + ":0",), **options):
+        wants_tools("openssl")
         line = f"test sha256:{hashlib.sha256(KEY.encode()).hexdigest()}\n"
         super().__init__(listen=listen, keys=line, headers={"authorization": "Bearer " + KEY},
                          prefix=["ip", "netns", "exec", SERVER], **options)
