@@ -135,9 +135,9 @@ in_root ldconfig
 in_root systemd-sysusers 2>/dev/null
 conf=$root/etc/tessera
 install -d "$conf" "$root/var/lib/tessera/models"
-find "$work/programs" -path "*/share/tessera/*.conf" -exec cp {} "$conf/" \;
+find "$work/programs" -path "*/share/tessera/*.conf" ! -name "bypass-*" -exec cp {} "$conf/" \;
 cp -rL "$model" "$root/var/lib/tessera/models/"
-# set FILE NAME VALUE: instead of the example's line
+# set_conf FILE NAME VALUE: instead of the example's line
 set_conf() {
     sed -i "0,/^#\{0,1\}$2 *=.*/s||$2 = $3|" "$conf/$1"
 }
