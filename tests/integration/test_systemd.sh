@@ -108,6 +108,7 @@ declare -A tracers daemons
 trace() {
     local name=$1 waited=0
     shift
+    rm -f "$work/$name.out" "$work/$name.trace" # of the one before
     strace -f -qq -o "$work/$name.trace" "${as[@]}" "$@" >"$work/$name.out" 2>"$work/$name.err" &
     tracers[$name]=$!
     until grep -qs '^ready' "$work/$name.out"; do
