@@ -726,6 +726,8 @@ static size_t bytes_of_turn(const struct tsr_http3_conn *conn)
     return alone || quantum < TSR_HTTP3_TURN_CONN_BYTES ? quantum : TSR_HTTP3_TURN_CONN_BYTES;
 }
 
+/* A packet that is not full is the last for now: whether there is more is looked at in the next
+ * turn, when it is on its way. */
 bool tsr_http3_conn_write(struct tsr_http3_conn *conn)
 {
     struct tsr_http3 *http3 = conn->http3;
@@ -735,31 +737,33 @@ bool tsr_http3_conn_write(struct tsr_http3_conn *conn)
         return true;
     }
     tsr_http3_streams_settle(conn);
-    size_t most = bytes_of_turn(conn), sent = 0;
-    bool room = true;
-    while (sent < most) {
+    const size_t full = ngtcp2_conn_get_path_max_tx_udp_payload_size(conn->quic);
+    size_t most = bytes_of_turn(conn), sent = 0, size = full;
+    bool whole = false;
+    while (sent < most && size >= full) {
         struct tsr_path asked = tsr_http3_path_back(ngtcp2_conn_get_path(conn->quic));
         size_t capacity;
         uint8_t *bytes = tsr_http3_room(http3, &asked, &capacity);
         if (!bytes) {
-            room = false;
             break;
         }
         ngtcp2_path_storage where;
         ngtcp2_pkt_info info;
         ngtcp2_path_storage_zero(&where);
-        ngtcp2_ssize size = write_one(conn, bytes, capacity, &where.path, &info);
-        if (size < 0) {
-            take_error(conn, (int)size);
+        ngtcp2_ssize rc = write_one(conn, bytes, capacity, &where.path, &info);
+        if (rc < 0) {
+            take_error(conn, (int)rc);
             return true;
         }
-        if (size == 0) {
+        whole = rc == 0;
+        if (whole) {
             break;
         }
-        send_one(conn, &asked, bytes, (size_t)size, &where.path, info.ecn);
-        sent += (size_t)size;
+        size = (size_t)rc;
+        send_one(conn, &asked, bytes, size, &where.path, info.ecn);
+        sent += size;
     }
     ngtcp2_conn_update_pkt_tx_time(conn->quic, http3->now_ns);
     set_timer(conn);
-    return room && sent < most;
+    return whole;
 }
