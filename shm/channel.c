@@ -230,13 +230,20 @@ void tsr_channel_commit(struct tsr_channel *channel, enum tsr_wire_type type, ui
     }
 }
 
+void tsr_channel_show(struct tsr_channel *channel)
+{
+    channel->shown |= tsr_ring_publish(&channel->out);
+}
+
 int tsr_channel_flush(struct tsr_channel *channel)
 {
-    if (!tsr_ring_publish(&channel->out)) {
+    tsr_channel_show(channel);
+    if (!channel->shown) {
         return 0;
     }
-    /* Sequentially consistent, as the publishing store: either this load sees the sleeper's flag,
-     * or the sleeper's last look sees the record (tsr_link_sleep, tsr_link_arm). */
+    channel->shown = false;
+    /* Sequentially consistent, as the publishing stores: either this load sees the sleeper's flag,
+     * or the sleeper's last look sees the records (tsr_link_sleep, tsr_link_arm). */
     switch (atomic_load_explicit(&channel->client->client_sleep, memory_order_seq_cst)) {
     case TSR_SLEEP_FUTEX:
         tsr_bell_wake(&channel->ctl->client_futex);

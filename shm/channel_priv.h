@@ -27,6 +27,7 @@ struct tsr_channel {
     uint32_t live;
     uint64_t starved_bytes; /* the least room that was not there since it was last found, 0: none */
     bool read_blocked;      /* a request waits whose refusal would find no room */
+    bool shown;             /* events that the client has not been woken for */
     bool final_reserved;    /* the reserved event ends a live request */
     bool broken;
     char why[256];

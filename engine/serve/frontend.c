@@ -331,7 +331,11 @@ static bool run_step(struct tsr_frontend *f, uint64_t now_ns)
     for (uint32_t i = 0; i < step->n_logits; i++) {
         struct tsr_request *request =
             &f->requests.slots[tsr_sched_cookie(f->sched, step->logit_ids[i])];
+        struct tsr_session *session = request->session;
         tsr_answer_row(f, request, f->exec.logits(f->exec.ctx, i), tsr_clock_ns());
+        if (session->channel) { /* a token does not wait for the other rows' */
+            tsr_channel_show(session->channel);
+        }
     }
     for (uint32_t i = 0; i < step->n_pooled; i++) {
         uint64_t slot = tsr_sched_cookie(f->sched, step->pooled_ids[i]);

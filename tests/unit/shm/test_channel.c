@@ -294,6 +294,23 @@ static void test_channel_wakes_an_event_loop(void **state)
     assert_false(tsr_link_arm(&pair->link)); /* unread still */
 }
 
+static void test_channel_shows_before_it_wakes(void **state)
+{
+    struct pair *pair = *state;
+    const void *event;
+    struct tsr_record_info info;
+    assert_true(tsr_link_arm(&pair->link));
+    struct pollfd wait = {.fd = pair->link.fd, .events = POLLIN};
+    assert_true(tsr_channel_error(pair->channel, false, 0, TSR_CODE_INVALID, 0, "hm"));
+    tsr_channel_show(pair->channel);
+    assert_int_equal(poll(&wait, 1, 0), 0);
+    assert_int_equal(tsr_link_peek(&pair->link, &event, &info), 1);
+    assert_int_equal(tsr_channel_flush(pair->channel), 1);
+    assert_int_equal(poll(&wait, 1, 1000), 1);
+    assert_int_equal(tsr_link_disarm(&pair->link), 0);
+    assert_int_equal(tsr_channel_flush(pair->channel), 0); /* said once */
+}
+
 static void *waiter(void *arg)
 {
     (void)tsr_bell_wait(arg, 0, 2000000000);
@@ -350,6 +367,7 @@ int main(void)
         T(test_channel_keeps_room_at_every_position),
         T(test_channel_rings_the_sleeping_engine_once),
         T(test_channel_wakes_an_event_loop),
+        T(test_channel_shows_before_it_wakes),
         T(test_channel_wakes_one_waiter),
         T(test_channel_tells_why_it_was_dropped),
     };

@@ -89,6 +89,9 @@ void *tsr_channel_reserve_final(struct tsr_channel *channel, bool live, uint32_t
 /* Adds the event last reserved to the batch; `bytes` <= what was reserved. */
 void tsr_channel_commit(struct tsr_channel *channel, enum tsr_wire_type type, uint32_t bytes);
 
+/* Shows the batch to a client that polls. One that sleeps waits for tsr_channel_flush(). */
+void tsr_channel_show(struct tsr_channel *channel);
+
 /* Shows the batch to the client and wakes it if it sleeps: once a step for each channel written to.
  * At most one system call, none when the client polls. Returns the number of system calls made. */
 int tsr_channel_flush(struct tsr_channel *channel);
