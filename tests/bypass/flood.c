@@ -8,6 +8,7 @@
  *   --seconds N [2]  --rate N packets a second, 0: as many as it can [20000]
  *   --addresses N    of its own [1000]  --connections N, of kinds that shake hands [50]
  *   --closed         nobody listens there: connections are made up
+ *   --busy           keeps its CPU busy while it waits to send
  *
  * Prints one line of name=value: kind, packets sent, connections that were established. The kinds
  * are at the end of this file. */
@@ -40,7 +41,7 @@ static struct {
     struct tsr_address server;
     uint8_t prefix[8];
     uint32_t seconds, rate, addresses, connections;
-    bool closed;
+    bool closed, busy;
 } o = {.seconds = 2, .rate = 20000, .addresses = 1000, .connections = 50};
 
 static uint64_t now_ns;
@@ -117,7 +118,11 @@ static void pace(void)
     } else if (out.due_ns > at_ns + 1000000u) {
         flush();
         const struct timespec rest = {0, (long)(out.due_ns - at_ns)};
-        nanosleep(&rest, NULL);
+        while (o.busy && clock_ns() < out.due_ns) {
+        }
+        if (!o.busy) {
+            nanosleep(&rest, NULL);
+        }
     }
 }
 
@@ -812,9 +817,11 @@ static void read_macs(const char *text)
 static void read_options(int argc, char **argv)
 {
     static const struct option names[] = {
-        {"device", 1, NULL, 'd'},    {"macs", 1, NULL, 'm'},        {"server", 1, NULL, 's'},
-        {"from", 1, NULL, 'f'},      {"seconds", 1, NULL, 't'},     {"rate", 1, NULL, 'r'},
-        {"addresses", 1, NULL, 'a'}, {"connections", 1, NULL, 'c'}, {"closed", 0, NULL, 'x'},
+        {"device", 1, NULL, 'd'},    {"macs", 1, NULL, 'm'},
+        {"server", 1, NULL, 's'},    {"from", 1, NULL, 'f'},
+        {"seconds", 1, NULL, 't'},   {"rate", 1, NULL, 'r'},
+        {"addresses", 1, NULL, 'a'}, {"connections", 1, NULL, 'c'},
+        {"closed", 0, NULL, 'x'},    {"busy", 0, NULL, 'b'},
         {NULL, 0, NULL, 0},
     };
     int option;
@@ -846,6 +853,9 @@ static void read_options(int argc, char **argv)
             break;
         case 'x':
             o.closed = true;
+            break;
+        case 'b':
+            o.busy = true;
             break;
         default:
             refuse("an unknown option");
