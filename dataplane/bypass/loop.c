@@ -23,6 +23,7 @@
 enum {
     CHECK_EVERY_MS = 100, /* signals and who shares the CPU, while it polls */
     PAUSES_MAX = 256,     /* about 10 us, of 40 to 140 cycles each */
+    READING_US = 200,     /* of a burst, after which tokens go out before the rest of it is read */
 };
 
 static const uint64_t second_ns = 1000000000u, ms_ns = 1000000u;
@@ -31,6 +32,7 @@ static const uint64_t nap_ns_min = 50000u, nap_ns_max = 1000000u;
 struct tsr_bypass_loop {
     struct tsr_bypass_loop_options o;
     uint64_t now_ns;
+    uint64_t unix_s;
     uint64_t beat_ns, check_ns; /* when next */
     uint64_t files_ns;          /* when certificates are looked at next */
     uint64_t nap_ns;            /* the next one */
@@ -198,6 +200,39 @@ static bool is_over(const struct tsr_bypass_loop *loop)
 
 /* ---- A turn ---- */
 
+/* Shows the engines what was asked of them. The bell of one that sleeps is a wake-up, and is timed
+ * apart. */
+static void flush(struct tsr_bypass_loop *loop)
+{
+    tsr_bypass_figures_requests(&loop->figures, loop->now_ns);
+    uint64_t began_ns = tsr_clock_ns();
+    if (tsr_api_flush(loop->o.api)) {
+        tsr_histogram_observe(&loop->figures.bell, (double)(tsr_clock_ns() - began_ns) * 1e-9);
+    }
+}
+
+/* What the engines have answered goes out. */
+static uint32_t answer(struct tsr_bypass_loop *loop, bool slept)
+{
+    uint32_t done = tsr_api_step(loop->o.api, loop->now_ns);
+    flush(loop);
+    done += tsr_http3_step(loop->o.http3, loop->now_ns, loop->unix_s);
+    tsr_bypass_figures_tokens(loop->o.http3, &loop->figures.token_work[slept]);
+    tsr_port_flush(loop->o.port);
+    tsr_bypass_figures_tokens(loop->o.http3, &loop->figures.token[slept]);
+    return done;
+}
+
+/* A datagram may hold many requests: a burst of those is no reason to keep a token. */
+static void answer_meanwhile(struct tsr_bypass_loop *loop)
+{
+    uint64_t now_ns = tsr_clock_ns();
+    if (now_ns >= loop->now_ns + 1000u * READING_US) {
+        loop->now_ns = now_ns;
+        answer(loop, false);
+    }
+}
+
 static void take_datagram(void *ctx, const struct tsr_datagram *datagram)
 {
     struct tsr_bypass_loop *loop = ctx;
@@ -205,6 +240,7 @@ static void take_datagram(void *ctx, const struct tsr_datagram *datagram)
     uint32_t queue = queues > 1 ? tsr_http3_queue_of(datagram, here) : here;
     if (queue == here || queue >= queues) {
         tsr_http3_datagram(loop->o.http3, datagram, loop->now_ns);
+        answer_meanwhile(loop);
     } else if (!tsr_hand_put(loop->o.shared->hand, here, queue, datagram)) {
         loop->figures.not_handed_over++;
     }
@@ -216,6 +252,7 @@ static void take_over(void *ctx, const struct tsr_datagram *datagram)
     loop->figures.handed_over++;
     tsr_port_hear(loop->o.port, datagram);
     tsr_http3_datagram(loop->o.http3, datagram, loop->now_ns);
+    answer_meanwhile(loop);
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -282,23 +319,13 @@ static void pause_briefly(struct tsr_bypass_loop *loop)
     }
 }
 
-/* Shows the engines what was asked of them. The bell of one that sleeps is a wake-up, and is timed
- * apart. */
-static void flush(struct tsr_bypass_loop *loop)
-{
-    tsr_bypass_figures_requests(&loop->figures, loop->now_ns);
-    uint64_t began_ns = tsr_clock_ns();
-    if (tsr_api_flush(loop->o.api)) {
-        tsr_histogram_observe(&loop->figures.bell, (double)(tsr_clock_ns() - began_ns) * 1e-9);
-    }
-}
-
 static int turn(struct tsr_bypass_loop *loop, struct tsr_err *err)
 {
     const bool slept = loop->slept;
     struct timespec wall;
     loop->slept = false;
     clock_gettime(CLOCK_REALTIME_COARSE, &wall);
+    loop->unix_s = (uint64_t)wall.tv_sec;
     loop->now_ns = tsr_clock_ns();
     int rc = keep_time(loop, err);
     if (rc < 0) {
@@ -306,12 +333,7 @@ static int turn(struct tsr_bypass_loop *loop, struct tsr_err *err)
     }
     uint32_t done = tsr_port_poll(loop->o.port, take_datagram, loop, loop->now_ns);
     done += tsr_hand_take(loop->o.shared->hand, loop->o.queue, take_over, loop);
-    done += tsr_api_step(loop->o.api, loop->now_ns);
-    flush(loop);
-    done += tsr_http3_step(loop->o.http3, loop->now_ns, (uint64_t)wall.tv_sec);
-    tsr_bypass_figures_tokens(loop->o.http3, &loop->figures.token_work[slept]);
-    tsr_port_flush(loop->o.port);
-    tsr_bypass_figures_tokens(loop->o.http3, &loop->figures.token[slept]);
+    done += answer(loop, slept);
     done += tsr_http3_shake_hands(loop->o.http3, loop->now_ns);
     if (done) {
         loop->nap_ns = nap_ns_min;

@@ -100,6 +100,7 @@ static void on_body(void *user, const void *bytes, size_t size, uint64_t token_n
     struct tsr_http3_stream *stream = user;
     if (put_body(stream, tsr_http3_queue_put, bytes, size) && token_ns) {
         stream->token_ns = token_ns;
+        tsr_http3_conn_first(stream->conn);
     }
 }
 

@@ -594,6 +594,13 @@ void tsr_http3_conn_ready(struct tsr_http3_conn *conn)
     }
 }
 
+void tsr_http3_conn_first(struct tsr_http3_conn *conn)
+{
+    tsr_http3_conn_ready(conn);
+    TAILQ_REMOVE(conn->ready_in, conn, ready_at);
+    TAILQ_INSERT_HEAD(conn->ready_in, conn, ready_at);
+}
+
 static bool spend_datagram(struct tsr_http3_conn *conn)
 {
     struct tsr_http3 *http3 = conn->http3;

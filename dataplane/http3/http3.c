@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include <tsr/api/peers.h>
+#include <tsr/shm/bell.h>
 
 const char *const tsr_http3_drop_names[TSR_HTTP3_DROPS] = {
     [TSR_HTTP3_DROP_MALFORMED] = "malformed",
@@ -349,6 +350,7 @@ static void expire(struct tsr_http3 *http3)
 static void write_ready(struct tsr_http3 *http3, struct tsr_http3_conns *ready, uint32_t conns_max)
 {
     const uint64_t datagrams_max = http3->counts.datagrams_out + TSR_HTTP3_TURN_DATAGRAMS;
+    const uint64_t until_ns = tsr_clock_ns() + 1000u * TSR_HTTP3_TURN_US;
     struct tsr_http3_conn *last = TAILQ_LAST(ready, tsr_http3_conns);
     struct tsr_http3_conn *conn;
     for (uint32_t n = 0; n < conns_max && !http3->no_room &&
@@ -360,7 +362,7 @@ static void write_ready(struct tsr_http3 *http3, struct tsr_http3_conns *ready, 
         if (!tsr_http3_conn_write(conn)) {
             tsr_http3_conn_ready(conn);
         }
-        if (is_last) {
+        if (is_last || tsr_clock_ns() >= until_ns) {
             break;
         }
     }

@@ -34,6 +34,7 @@ enum {
     TSR_HTTP3_TURN_SHAKING = 8,        /* connections that are not established, written to */
     TSR_HTTP3_TURN_KNOWN = 32,         /* datagrams of these, read */
     TSR_HTTP3_TURN_STRANGERS = 4,      /* and of no connection yet */
+    TSR_HTTP3_TURN_US = 200,           /* of writing, after which no other connection begins */
 };
 
 static const uint64_t tsr_http3_second = 1000000000u;
@@ -228,6 +229,9 @@ void tsr_http3_conn_expire(struct tsr_http3_conn *conn);
 
 /* Something may have to be sent. */
 void tsr_http3_conn_ready(struct tsr_http3_conn *conn);
+
+/* The same for a token, which goes before all that others have to send. */
+void tsr_http3_conn_first(struct tsr_http3_conn *conn);
 
 /* Closes with an error of HTTP/3, in the next step. Always returns the libraries'
  * NGTCP2_ERR_CALLBACK_FAILURE. */
