@@ -272,6 +272,13 @@ static uint64_t sleep_ns(const struct tsr_bypass_loop *loop)
     return at > now_ns ? earlier(at - now_ns, 3600 * second_ns) : 0;
 }
 
+/* What came as the port was being armed is taken here. */
+static bool arm_port(struct tsr_bypass_loop *loop)
+{
+    return !tsr_port_arm(loop->o.port) ||
+           tsr_port_poll(loop->o.port, take_datagram, loop, loop->now_ns) == 0;
+}
+
 /* A device that has no descriptor is looked at after naps, which grow while nothing comes. */
 static uint64_t nap_ns(struct tsr_bypass_loop *loop, uint64_t ns)
 {
@@ -289,6 +296,7 @@ static int wait_for_events(struct tsr_bypass_loop *loop, struct tsr_err *err)
     struct pollfd fds[TSR_API_FDS_MAX + OTHERS];
     int engines[TSR_API_FDS_MAX];
     nfds_t n = 0;
+    bool quiet = arm_port(loop);
     fds[n++] = (struct pollfd){.fd = loop->o.signals, .events = POLLIN};
     fds[n++] = (struct pollfd){.fd = tsr_port_fd(loop->o.port), .events = POLLIN};
     fds[n++] =
@@ -297,7 +305,7 @@ static int wait_for_events(struct tsr_bypass_loop *loop, struct tsr_err *err)
     for (uint32_t i = 0; i < n_engines; i++) {
         fds[n++] = (struct pollfd){.fd = engines[i], .events = POLLIN};
     }
-    bool quiet = tsr_hand_arm(loop->o.shared->hand, loop->o.queue);
+    quiet = tsr_hand_arm(loop->o.shared->hand, loop->o.queue) && quiet;
     quiet = tsr_api_arm(loop->o.api) && quiet;
     uint64_t ns = quiet ? nap_ns(loop, sleep_ns(loop)) : 0;
     loop->slept = ns > 0;
@@ -305,6 +313,7 @@ static int wait_for_events(struct tsr_bypass_loop *loop, struct tsr_err *err)
     int rc = ppoll(fds, n, &timeout, NULL) < 0 && errno != EINTR ? -errno : 0;
     tsr_api_disarm(loop->o.api);
     tsr_hand_disarm(loop->o.shared->hand, loop->o.queue);
+    tsr_port_disarm(loop->o.port);
     loop->check_ns = fds[0].revents ? 0 : loop->check_ns;
     return rc < 0 ? tsr_err_set(err, rc, "ppoll: %s", strerror(-rc)) : 0;
 }

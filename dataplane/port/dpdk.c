@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_interrupts.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
 #include <rte_mbuf.h>
@@ -46,7 +48,8 @@ struct device {
     struct rte_mempool *pool;
     struct rte_device *handle;
     bool device_sums;
-    unsigned iface; /* index of the kernel's interface under it; 0: none */
+    bool interrupts; /* it was asked to, and has not refused */
+    unsigned iface;  /* index of the kernel's interface under it; 0: none */
     struct tsr_steer steer;
 };
 
@@ -54,6 +57,7 @@ struct dpdk_port {
     struct tsr_port port;
     struct device *device;
     uint16_t queue;
+    int interrupt; /* an epoll descriptor; -1: the queue has none */
     uint32_t n_tx;
     struct rte_mbuf *tx[TSR_PORT_BURST];
     struct rte_mbuf *next; /* whose payload room() gave */
@@ -354,7 +358,7 @@ static int configure(struct device *device, const struct plan *plan,
 {
     const uint64_t tx = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
     const uint64_t rx = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
-    struct rte_eth_conf conf = {0};
+    struct rte_eth_conf conf = {.intr_conf.rxq = device->interrupts};
     uint16_t queues = (uint16_t)device->queues, n_rx = DESCRIPTORS, n_tx = DESCRIPTORS;
     device->device_sums = (info->tx_offload_capa & tx) == tx;
     conf.txmode.offloads = device->device_sums ? tx : 0;
@@ -379,6 +383,23 @@ static int configure(struct device *device, const struct plan *plan,
     return rc;
 }
 
+/* net_vhost takes a guest's descriptors away in another thread as the guest goes. net_tap does not
+ * read a queue before a signal, which the first thread takes for all. */
+static bool may_interrupt(const struct plan *plan)
+{
+    const char *device = plan->options->device;
+    bool has = !plan->is_xdp && !plan->is_packet && !plan->is_memif; /* their drivers have none */
+    return has && !tsr_port_is(device, "net_vhost") &&
+           !(tsr_port_is(device, "net_tap") && plan->options->queues > 1);
+}
+
+static int configure_and_start(struct device *device, const struct plan *plan,
+                               const struct rte_eth_dev_info *info)
+{
+    int rc = configure(device, plan, info);
+    return rc ? rc : rte_eth_dev_start(device->id);
+}
+
 static int start(struct device *device, const struct plan *plan, struct tsr_err *err)
 {
     struct rte_eth_dev_info info;
@@ -395,8 +416,12 @@ static int start(struct device *device, const struct plan *plan, struct tsr_err 
             "queue_count=).",
             plan->name, info.max_rx_queues, device->queues);
     }
-    rc = configure(device, plan, &info);
-    rc = rc ? rc : rte_eth_dev_start(device->id);
+    device->interrupts = may_interrupt(plan);
+    rc = configure_and_start(device, plan, &info);
+    if (rc < 0 && device->interrupts) {
+        device->interrupts = false;
+        rc = configure_and_start(device, plan, &info);
+    }
     if (rc < 0) {
         return tsr_err_set(err, rc,
                            "The device '%s' does not start with %u queues and MTU %u: %s (%s).",
@@ -599,6 +624,67 @@ static void dpdk_flush(struct tsr_port *port)
     flush((struct dpdk_port *)port);
 }
 
+/* --- interrupts --- */
+
+/* Queues may share an interrupt, which then is the first one's. */
+static bool is_shared(const struct dpdk_port *p)
+{
+    int fd = rte_eth_dev_rx_intr_ctl_q_get_fd(p->device->id, p->queue);
+    bool shared = false;
+    for (uint16_t q = 0; q < p->queue; q++) {
+        shared |= rte_eth_dev_rx_intr_ctl_q_get_fd(p->device->id, q) == fd;
+    }
+    return shared;
+}
+
+/* By DPDK's epoll, which knows what each driver wants read after an interrupt. */
+static int open_interrupt(const struct dpdk_port *p)
+{
+    bool has = p->device->interrupts && !is_shared(p);
+    int fd = has ? epoll_create1(EPOLL_CLOEXEC) : -1;
+    if (fd >= 0 &&
+        rte_eth_dev_rx_intr_ctl_q(p->device->id, p->queue, fd, RTE_INTR_EVENT_ADD, NULL) < 0) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+static void close_interrupt(const struct dpdk_port *p)
+{
+    if (p->interrupt >= 0) {
+        rte_eth_dev_rx_intr_ctl_q(p->device->id, p->queue, p->interrupt, RTE_INTR_EVENT_DEL, NULL);
+        close(p->interrupt);
+    }
+}
+
+/* What has interrupted before is taken off the descriptor: its packets are found by the look that
+ * follows. */
+static bool dpdk_arm(struct tsr_port *port)
+{
+    struct dpdk_port *p = (struct dpdk_port *)port;
+    struct rte_epoll_event before;
+    if (p->interrupt < 0) {
+        return false;
+    }
+    int rc = rte_eth_dev_rx_intr_enable(p->device->id, p->queue);
+    if (rc < 0 && rc != -ENOTSUP) { /* ENOTSUP: there is no turning it off, as with net_tap */
+        return false;
+    }
+    rte_epoll_wait(p->interrupt, &before, 1, 0);
+    port->fd = p->interrupt;
+    return true;
+}
+
+static void dpdk_disarm(struct tsr_port *port)
+{
+    struct dpdk_port *p = (struct dpdk_port *)port;
+    if (port->fd >= 0) {
+        rte_eth_dev_rx_intr_disable(p->device->id, p->queue);
+        port->fd = -1;
+    }
+}
+
 static int dpdk_check(struct tsr_port *port, struct tsr_err *err)
 {
     unsigned iface = ((struct dpdk_port *)port)->device->iface;
@@ -633,6 +719,7 @@ static void dpdk_destroy(struct tsr_port **ports, uint32_t queues)
         if (p) {
             rte_pktmbuf_free_bulk(p->tx, p->n_tx);
             rte_pktmbuf_free(p->next);
+            close_interrupt(p);
             free(p);
         }
         ports[i] = NULL;
@@ -665,18 +752,22 @@ static const struct tsr_port_kind_table dpdk_kind = {
     .room = dpdk_room,
     .send = dpdk_send,
     .flush = dpdk_flush,
+    .arm = dpdk_arm,
+    .disarm = dpdk_disarm,
     .check = dpdk_check,
     .missed = dpdk_missed,
 };
 
 static int init_port(struct dpdk_port *p, const struct plan *plan, struct device *device,
-                     struct tsr_err *err)
+                     uint16_t queue, struct tsr_err *err)
 {
     const struct tsr_port_options *options = plan->options;
     struct rte_ether_addr mac;
     p->port.kind = &dpdk_kind;
     p->port.fd = -1;
     p->device = device;
+    p->queue = queue;
+    p->interrupt = open_interrupt(p);
     p->host.n_listen = p->port.n_listen = options->n_listen;
     p->host.vlan = options->vlan;
     p->host.mtu = plan->mtu;
@@ -718,11 +809,8 @@ int tsr_port_dpdk_create(struct tsr_port **ports, const struct tsr_port_options 
     for (uint32_t q = 0; rc == 0 && q < options->queues; q++) {
         struct dpdk_port *p = calloc(1, sizeof *p);
         ports[q] = p ? &p->port : NULL;
-        rc = p ? init_port(p, &plan, device, err)
+        rc = p ? init_port(p, &plan, device, (uint16_t)q, err)
                : tsr_err_set(err, -ENOMEM, "No memory for a port's state.");
-        if (p) {
-            p->queue = (uint16_t)q;
-        }
     }
     if (rc < 0 && ports[0]) {
         dpdk_destroy(ports, options->queues);

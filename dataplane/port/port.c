@@ -207,6 +207,18 @@ int tsr_port_fd(const struct tsr_port *port)
     return port->fd;
 }
 
+bool tsr_port_arm(struct tsr_port *port)
+{
+    return port->kind->arm && port->kind->arm(port);
+}
+
+void tsr_port_disarm(struct tsr_port *port)
+{
+    if (port->kind->disarm) {
+        port->kind->disarm(port);
+    }
+}
+
 uint32_t tsr_port_listens(const struct tsr_port *port, struct tsr_address out[TSR_PORT_LISTEN_MAX])
 {
     memcpy(out, port->listen, port->n_listen * sizeof *out);

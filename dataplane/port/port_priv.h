@@ -19,6 +19,8 @@ struct tsr_port_kind_table {
     uint64_t (*missed)(struct tsr_port *port);
     int (*adopt)(struct tsr_port *port, struct tsr_err *err);                 /* or NULL */
     void (*hear)(struct tsr_port *port, const struct tsr_datagram *datagram); /* or NULL */
+    bool (*arm)(struct tsr_port *port); /* or NULL, as disarm: nothing to do */
+    void (*disarm)(struct tsr_port *port);
 };
 
 struct tsr_port_dropped {

@@ -1,10 +1,11 @@
 """A process of this machine asks over HTTP/3 on links without the kernel: memif, and virtio-user with vhost;
-and the door on a tap, and on huge pages."""
+and the door on a tap, and on huge pages; an idle door asleep."""
 import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
 
 from net import BUILD, BYPASS, DATAPLANE, DEVICES, KEY, OURS, OURS6, PEER, PEER6, SERVER, UDP_PORT, Doors, Net, kinds, needs, run, run_tests, skip
 
@@ -54,6 +55,36 @@ def test_tap():
         run("ip", "-n", SERVER, "addr", "add", address, "dev", "tsr0", *(["nodad"] if ":" in address else []))
     asks([], prefix=["ip", "netns", "exec", SERVER])
     doors.stop_bypass()
+
+
+def wakes():
+    """How often the door's thread went to sleep in two seconds without a request, after an answer."""
+    def count():
+        with open(f"/proc/{doors.bypass.pid}/status") as file:
+            return int(file.read().split("\nvoluntary_ctxt_switches:")[1].split()[0])
+    time.sleep(0.5)
+    before = count()
+    time.sleep(2)
+    return count() - before
+
+
+def test_idle():
+    """On a device that interrupts the door sleeps until then, else it naps; each time it wakes for a request."""
+    net.link(ours=False)
+    doors.start_bypass(DEVICES["af_packet"])
+    client([], "/health")
+    naps = wakes()
+    client([], "/health")
+    doors.stop_bypass()
+    doors.start_bypass("net_tap0,iface=tsr0")
+    run("ip", "-n", SERVER, "addr", "add", f"{PEER}/24", "dev", "tsr0")
+    inside = ["ip", "netns", "exec", SERVER]
+    client([], "/health", prefix=inside)
+    asleep = wakes()
+    client([], "/health", "--connections", "8", "--requests", "100", "--streams", "4", prefix=inside)
+    doors.stop_bypass()
+    print(f"  {naps} naps in two seconds, {asleep} wake-ups where the device interrupts")
+    assert asleep * 10 < naps, (asleep, naps)
 
 
 @contextlib.contextmanager

@@ -127,9 +127,15 @@ extern const struct tsr_datagram_way tsr_port_way;
 /* Gives what was sent to the device. To be called before sleeping and after each turn. */
 void tsr_port_flush(struct tsr_port *port);
 
-/* Becomes readable when a packet comes (for epoll); -1 where the device cannot tell, and is polled.
- */
+/* Becomes readable when a packet comes (for epoll); -1 where the device cannot tell, or is not
+ * armed, and is polled. */
 int tsr_port_fd(const struct tsr_port *port);
+
+/* Around a sleep on tsr_port_fd(), which some devices have between the two alone. arm() has the
+ * device interrupt; true: a packet may have come before, so tsr_port_poll() is to be called once
+ * more, and no sleep where it takes one. */
+bool tsr_port_arm(struct tsr_port *port);
+void tsr_port_disarm(struct tsr_port *port);
 
 /* The addresses that the port listens on, with the UDP ports that the kernel chose. */
 uint32_t tsr_port_listens(const struct tsr_port *port, struct tsr_address out[TSR_PORT_LISTEN_MAX]);
