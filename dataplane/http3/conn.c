@@ -678,6 +678,7 @@ static ngtcp2_ssize write_one(struct tsr_http3_conn *conn, uint8_t *bytes, size_
     for (;;) {
         int64_t id = -1;
         int fin = 0;
+        conn->http3->parts++;
         nghttp3_vec parts[PARTS];
         nghttp3_ssize n = 0;
         if (conn->http && ngtcp2_conn_get_max_data_left(conn->quic)) {

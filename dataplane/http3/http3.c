@@ -8,7 +8,6 @@
 #include <time.h>
 
 #include <tsr/api/peers.h>
-#include <tsr/shm/bell.h>
 
 const char *const tsr_http3_drop_names[TSR_HTTP3_DROPS] = {
     [TSR_HTTP3_DROP_MALFORMED] = "malformed",
@@ -100,7 +99,8 @@ static int make_tables(struct tsr_http3 *http3, struct tsr_err *err)
     if (!http3->conns || !http3->closed || !http3->of_peers ||
         !tsr_http3_timers_init(&http3->timers, 2 * n) ||
         !tsr_http3_region_init(&http3->region, http3->options.bytes_max) ||
-        !tsr_http3_waiting_init(&http3->known) || !tsr_http3_waiting_init(&http3->strangers)) {
+        !tsr_http3_waiting_init(&http3->known) || !tsr_http3_waiting_init(&http3->strangers) ||
+        !tsr_http3_waiting_init(&http3->asking)) {
         return tsr_err_set(err, -ENOMEM, "http3: no memory for %u connections and %zu bytes", n,
                            http3->options.bytes_max);
     }
@@ -162,6 +162,7 @@ void tsr_http3_destroy(struct tsr_http3 *http3)
     tsr_http3_region_fini(&http3->region);
     tsr_http3_waiting_fini(&http3->known);
     tsr_http3_waiting_fini(&http3->strangers);
+    tsr_http3_waiting_fini(&http3->asking);
     free(http3->conns);
     free(http3->closed);
     free(http3->of_peers);
@@ -249,6 +250,13 @@ static struct tsr_http3_closed *closed_of(struct tsr_http3_owner *owner)
     return (struct tsr_http3_closed *)((uint8_t *)owner - offsetof(struct tsr_http3_closed, owner));
 }
 
+/* Acknowledgements pass those who have much to ask: answers that move wait for them. */
+static bool must_wait(const struct tsr_http3 *http3, const struct tsr_datagram *datagram)
+{
+    return datagram->size > TSR_HTTP3_ASKING_MIN &&
+           (http3->asking.n || http3->counts.requests >= http3->requests_until);
+}
+
 void tsr_http3_datagram(struct tsr_http3 *http3, const struct tsr_datagram *datagram,
                         uint64_t now_ns)
 {
@@ -272,9 +280,10 @@ void tsr_http3_datagram(struct tsr_http3 *http3, const struct tsr_datagram *data
         tsr_http3_stranger(http3, datagram, &id);
     } else if (owner->is_closed) {
         tsr_http3_closed_read(http3, closed_of(owner), datagram);
-    } else if (conn_of(owner)->established) {
+    } else if (conn_of(owner)->established && !must_wait(http3, datagram)) {
         tsr_http3_conn_read(conn_of(owner), datagram);
-    } else if (!tsr_http3_waiting_put(&http3->known, datagram)) {
+    } else if (!tsr_http3_waiting_put(conn_of(owner)->established ? &http3->asking : &http3->known,
+                                      datagram)) {
         tsr_http3_drop(http3, datagram, TSR_HTTP3_DROP_BUSY);
     }
 }
@@ -297,9 +306,14 @@ static void read_waiting(struct tsr_http3 *http3, const struct tsr_datagram *dat
 uint32_t tsr_http3_shake_hands(struct tsr_http3 *http3, uint64_t now_ns)
 {
     struct tsr_datagram datagram;
-    uint32_t known = 0, strangers = 0;
+    uint32_t known = 0, strangers = 0, asking = 0;
     http3->now_ns = now_ns;
     http3->shaken = false;
+    while (asking < TSR_HTTP3_TURN_REQUESTS && http3->counts.requests < http3->requests_until &&
+           tsr_http3_waiting_take(&http3->asking, &datagram)) {
+        read_waiting(http3, &datagram);
+        asking++;
+    }
     while (known < TSR_HTTP3_TURN_KNOWN && !http3->shaken &&
            tsr_http3_waiting_take(&http3->known, &datagram)) {
         read_waiting(http3, &datagram);
@@ -310,7 +324,7 @@ uint32_t tsr_http3_shake_hands(struct tsr_http3 *http3, uint64_t now_ns)
         read_waiting(http3, &datagram);
         strangers++;
     }
-    return known + strangers;
+    return known + strangers + asking;
 }
 
 static void write_date(struct tsr_http3 *http3)
@@ -350,7 +364,7 @@ static void expire(struct tsr_http3 *http3)
 static void write_ready(struct tsr_http3 *http3, struct tsr_http3_conns *ready, uint32_t conns_max)
 {
     const uint64_t datagrams_max = http3->counts.datagrams_out + TSR_HTTP3_TURN_DATAGRAMS;
-    const uint64_t until_ns = tsr_clock_ns() + 1000u * TSR_HTTP3_TURN_US;
+    const uint64_t parts_max = http3->parts + TSR_HTTP3_TURN_PARTS;
     struct tsr_http3_conn *last = TAILQ_LAST(ready, tsr_http3_conns);
     struct tsr_http3_conn *conn;
     for (uint32_t n = 0; n < conns_max && !http3->no_room &&
@@ -362,7 +376,7 @@ static void write_ready(struct tsr_http3 *http3, struct tsr_http3_conns *ready, 
         if (!tsr_http3_conn_write(conn)) {
             tsr_http3_conn_ready(conn);
         }
-        if (is_last || tsr_clock_ns() >= until_ns) {
+        if (is_last || http3->parts >= parts_max) {
             break;
         }
     }
@@ -371,6 +385,7 @@ static void write_ready(struct tsr_http3 *http3, struct tsr_http3_conns *ready, 
 uint32_t tsr_http3_step(struct tsr_http3 *http3, uint64_t now_ns, uint64_t unix_s)
 {
     uint64_t before = http3->counts.datagrams_out;
+    http3->requests_until = http3->counts.requests + TSR_HTTP3_TURN_REQUESTS;
     http3->n_tokens = 0;
     http3->now_ns = now_ns;
     if (unix_s != http3->unix_s || !http3->date[0]) {
@@ -398,7 +413,7 @@ uint64_t tsr_http3_wake_ns(const struct tsr_http3 *http3)
     uint64_t wake_ns = UINT64_MAX;
     const struct tsr_http3_timer *first = tsr_http3_timers_first(&http3->timers);
     const struct tsr_http3_stream *slowest = TAILQ_FIRST(&http3->moving);
-    if (http3->known.n || http3->strangers.n) {
+    if (http3->known.n || http3->strangers.n || http3->asking.n) {
         return 0;
     }
     if (!TAILQ_EMPTY(&http3->ready) || !TAILQ_EMPTY(&http3->ready_shaking)) {

@@ -34,7 +34,9 @@ enum {
     TSR_HTTP3_TURN_SHAKING = 8,        /* connections that are not established, written to */
     TSR_HTTP3_TURN_KNOWN = 32,         /* datagrams of these, read */
     TSR_HTTP3_TURN_STRANGERS = 4,      /* and of no connection yet */
-    TSR_HTTP3_TURN_US = 200,           /* of writing, after which no other connection begins */
+    TSR_HTTP3_TURN_REQUESTS = 32,      /* after which datagrams that may hold more wait ... */
+    TSR_HTTP3_ASKING_MIN = 128,        /* ... which are those of more bytes */
+    TSR_HTTP3_TURN_PARTS = 128,        /* streams written from, after which no other begins */
 };
 
 static const uint64_t tsr_http3_second = 1000000000u;
@@ -164,6 +166,9 @@ struct tsr_http3 {
     struct tsr_http3_conns open, unused;
     struct tsr_http3_conns ready, ready_shaking; /* established or not when they became ready */
     struct tsr_http3_waiting known, strangers;   /* datagrams of handshakes */
+    struct tsr_http3_waiting asking;             /* and those beyond a turn's requests */
+    uint64_t requests_until;                     /* of counts.requests: the turn's end */
+    uint64_t parts;                              /* times that a stream was written from */
     bool shaken;                     /* something of a handshake was done that costs much */
     struct tsr_http3_closed *closed; /* [conns_max] */
     struct tsr_http3_closed *closed_free;

@@ -209,6 +209,34 @@ static void test_floods_large_answers(void **state)
     assert_in_range(most, 32, 64 + 12); /* the last one may have begun its 16 KiB */
 }
 
+/* What has come to the server is delivered; it does no more yet. */
+static uint64_t requests_delivered(struct world *w)
+{
+    uint64_t before = world_counts(w)->requests;
+    w->now_ns += w->delay_ns;
+    while (w->n_packets) {
+        world_deliver(w, &w->packets[--w->n_packets]);
+    }
+    return world_counts(w)->requests - before;
+}
+
+static void test_floods_requests_of_a_turn(void **state)
+{
+    enum { N = 100, A_DATAGRAM = 32 };
+    struct world *w = with(state, CLIENTS_MAX, CLIENTS_MAX);
+    struct client *many = world_connect(w, NULL), *one = world_connect(w, NULL);
+    world_run(w, second, NULL);
+    for (int i = 0; i < N; i++) {
+        client_ask(many, "GET", "/none", NULL);
+    }
+    client_ask(one, "GET", "/none", NULL); /* a small datagram: it goes before those that wait */
+    client_write(one);
+    client_write(many);
+    assert_in_range(requests_delivered(w), 32, 32 + A_DATAGRAM);
+    assert_true(world_run(w, 10 * second, world_answered));
+    assert_int_equal(world_counts(w)->requests, N + 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -218,6 +246,7 @@ int main(void)
         cmocka_unit_test_teardown(test_floods_spoofed, teardown),
         cmocka_unit_test_teardown(test_floods_expire_together, teardown),
         cmocka_unit_test_teardown(test_floods_large_answers, teardown),
+        cmocka_unit_test_teardown(test_floods_requests_of_a_turn, teardown),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     certificate_remove(&world_certificate);

@@ -104,7 +104,8 @@ uint32_t tsr_http3_step(struct tsr_http3 *http3, uint64_t now_ns, uint64_t unix_
  * newest of them was published (CLOCK_MONOTONIC). Returns how many; valid until the next step. */
 uint32_t tsr_http3_tokens(const struct tsr_http3 *http3, const uint64_t **published_ns);
 
-/* Handshakes: reads what waits of them, until one costly thing has been done (keys, a signature).
+/* Reads what waits: datagrams with requests beyond those of a turn, a number of them, and those of
+ * handshakes, until one costly thing has been done (keys, a signature).
  * So nothing that is sent waits for more than one. Returns the number of datagrams read; what is to
  * be answered is sent by the next step. */
 uint32_t tsr_http3_shake_hands(struct tsr_http3 *http3, uint64_t now_ns);
