@@ -734,7 +734,7 @@ static size_t bytes_of_turn(const struct tsr_http3_conn *conn)
     return alone || quantum < TSR_HTTP3_TURN_CONN_BYTES ? quantum : TSR_HTTP3_TURN_CONN_BYTES;
 }
 
-/* A packet that is not full is the last for now: whether there is more is looked at in the next
+/* A packet that is not full is the last of a turn: whether there is more is looked at in the next
  * turn, when it is on its way. */
 bool tsr_http3_conn_write(struct tsr_http3_conn *conn)
 {

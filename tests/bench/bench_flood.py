@@ -4,9 +4,9 @@
 
 Placement *door*: the engine's worker, the client that streams and the attacker on CPU 0, the door polls alone on CPU 1. In
 the quiet run the same attacker sends to a port where nobody listens. Attackers keep their CPU busy while they wait to send:
-else one whom the door answers would take more of it from the engine than one whom nobody answers. Runs alternate; a line a kind gives the medians of both
-gaps between tokens (p99), their ratio, and the limit: 1.5; then how long the door took over a token (p99), from its publication
-until the device had it: the gaps are mostly those of a CPU that engine and attacker share.
+else one whom the door answers would take more of it from the engine than one whom nobody answers. Runs alternate; a line a
+kind gives the medians of both gaps between tokens (p99), their ratio, and the limit: 1.5; then how long the door took over a
+token (p99), from its publication until the device had it: the gaps are mostly those of a CPU that engine and attacker share.
 """
 import argparse
 import os

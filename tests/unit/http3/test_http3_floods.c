@@ -237,6 +237,29 @@ static void test_floods_requests_of_a_turn(void **state)
     assert_int_equal(world_counts(w)->requests, N + 1);
 }
 
+static void test_floods_tokens_go_first(void **state)
+{
+    struct world *w = with(state, CLIENTS_MAX, CLIENTS_MAX);
+    const uint64_t *tokens_ns;
+    for (int i = 0; i < 8; i++) {
+        client_ask(world_connect(w, NULL), "GET", "/long", NULL);
+    }
+    client_ask(world_connect(w, NULL), "POST", "/wait", "body");
+    while (!fake.waits) {
+        world_turn(w);
+        w->now_ns += ms;
+    }
+    struct tsr_api_exchange *e = fake.waits;
+    fake_head(e, 200, TSR_API_UNKNOWN);
+    requests_delivered(w); /* acknowledgements: all the others may write again */
+    fake_body(e, "data: 1\n\n", 77);
+    w->room = 1;
+    tsr_http3_step(w->server, w->now_ns, UNIX_S);
+    assert_int_equal(tsr_http3_tokens(w->server, &tokens_ns), 1);
+    fake_end(e);
+    assert_true(world_run(w, 100 * second, world_answered));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -247,6 +270,7 @@ int main(void)
         cmocka_unit_test_teardown(test_floods_expire_together, teardown),
         cmocka_unit_test_teardown(test_floods_large_answers, teardown),
         cmocka_unit_test_teardown(test_floods_requests_of_a_turn, teardown),
+        cmocka_unit_test_teardown(test_floods_tokens_go_first, teardown),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     certificate_remove(&world_certificate);
