@@ -26,7 +26,7 @@ static const double tokens[] = {1,    2,    5,    10,    20,    50,    100,    2
 void api_engine_init(struct api_engine *engine, struct tsr_api *api, uint32_t index,
                      const char *path)
 {
-    *engine = (struct api_engine){.api = api, .index = index, .path = path};
+    *engine = (struct api_engine){.api = api, .index = index, .path = path, .events_max = 1};
     engine->link.fd = -1;
     tsr_out_init(&engine->name_json, engine->name_room, sizeof engine->name_room);
     engine->observed = (struct api_observed){
@@ -355,12 +355,14 @@ uint32_t api_engine_take(struct api_engine *engine, uint64_t now_ns)
     uint32_t n = 0;
     const void *record;
     struct tsr_record_info info;
-    while (engine->connected && n < EVENTS_A_TURN &&
+    while (engine->connected && n < engine->events_max &&
            tsr_link_peek(&engine->link, &record, &info) == 1) {
         take_event(engine, record, &info);
         tsr_link_next(&engine->link);
         n++;
     }
+    const uint32_t doubled = n < EVENTS_A_TURN / 2 ? 2 * n : EVENTS_A_TURN;
+    engine->events_max = n < engine->events_max ? 1 : doubled;
     if (engine->connected && n == 0) {
         /* What was written before the end counts, so the end is looked at last. */
         if (!engine->link.lost.code && now_ns >= engine->check_ns) {

@@ -53,7 +53,8 @@ struct api_engine {
     uint64_t ids;
     struct api_ask *sending, *sending_last; /* in order; only the first may be sent in part */
     uint32_t n_sending;
-    uint64_t check_ns; /* when to look again whether it is there */
+    uint32_t events_max; /* to take in the next turn */
+    uint64_t check_ns;   /* when to look again whether it is there */
     struct api_status status;
     struct api_observed observed;
 };

@@ -1,4 +1,4 @@
-/* Who may ask: hosts, origins, keys; and what heads say. */
+/* Who may ask: hosts, origins, keys; what heads say; how much of an engine's a turn takes. */
 #include "house.h"
 
 static struct house house;
@@ -272,6 +272,27 @@ static void test_key_rules(void **state)
     }
 }
 
+/* An engine that is quicker than the door does not keep it from sending what it has taken. */
+static void test_events_of_a_turn(void **state)
+{
+    (void)state;
+    static const uint32_t taken[] = {1, 2, 4, 1, 0};
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < 8; i++) {
+            struct tsr_wire_plain *nobodys =
+                tsr_channel_reserve(house.engines[0].channel, sizeof *nobodys);
+            assert_non_null(nobodys);
+            memset((uint8_t *)nobodys + sizeof nobodys->record, 0,
+                   sizeof *nobodys - sizeof nobodys->record);
+            tsr_channel_commit(house.engines[0].channel, TSR_EV_TOKEN, sizeof *nobodys);
+        }
+        tsr_channel_flush(house.engines[0].channel);
+        for (size_t i = 0; i < sizeof taken / sizeof *taken; i++) {
+            assert_int_equal(tsr_api_step(house.api, house.now_ns), taken[i]);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -280,6 +301,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_preflight, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_heads, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_deadlines_are_the_doors_too, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_events_of_a_turn, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_keys, set_up_keys, tear_down),
         cmocka_unit_test_setup_teardown(test_key_rules, set_up_keys, tear_down),
     };

@@ -92,8 +92,9 @@ void tsr_api_sent(struct tsr_api_exchange *exchange, uint64_t held_bytes, uint64
 /* The client has gone: its request is cancelled. The exchange is gone without a further call. */
 void tsr_api_cancel(struct tsr_api_exchange *exchange);
 
-/* Takes what the engines have said and passes it on, takes new links, refuses what is too old.
- * Returns the number of events taken. */
+/* Takes what the engines have said and passes it on, takes new links, refuses what is too old. Of
+ * an engine it takes one event, and twice as many as the last time while more wait: the first ones
+ * can be sent before the last are there. Returns the number of events taken; 0: none wait. */
 uint32_t tsr_api_step(struct tsr_api *api, uint64_t now_ns);
 
 /* Shows the engines what was asked of them since the last time: at the end of each turn of a loop,
