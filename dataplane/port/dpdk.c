@@ -2,6 +2,7 @@
 #include "host_priv.h"
 #include "port_priv.h"
 #include "steer_priv.h"
+#include "touch_priv.h"
 
 #include <errno.h>
 #include <linux/ethtool.h>
@@ -39,6 +40,8 @@ enum {
     BUFFER_HEAD =
         384, /* of a packet buffer in its pool: mempool's and mbuf's heads, headroom, alignment */
     BUFFER_MIN = 2048, /* what memif and most cards expect */
+    TOUCH_MS = 100,    /* at most so often */
+    TOUCH_MIB = 64,    /* of one mapping */
 };
 
 /* One device; its first port owns it. */
@@ -61,6 +64,8 @@ struct dpdk_port {
     uint32_t n_tx;
     struct rte_mbuf *tx[TSR_PORT_BURST];
     struct rte_mbuf *next; /* whose payload room() gave */
+    FILE *maps;            /* with memif: where the peer's memory is */
+    uint64_t touched_ns;
     struct tsr_host host;
 };
 
@@ -514,6 +519,15 @@ static unsigned checked(const struct rte_mbuf *m)
                 : 0u);
 }
 
+/* Who comes asks for our address first. */
+static void meet_peer(struct dpdk_port *p)
+{
+    if (p->maps && p->port.now_ns >= p->touched_ns + TOUCH_MS * UINT64_C(1000000)) {
+        p->touched_ns = p->port.now_ns;
+        tsr_touch(p->maps, "memif", (uint64_t)TOUCH_MIB << 20);
+    }
+}
+
 static void take_packet(struct dpdk_port *p, struct rte_mbuf *m, tsr_port_take_fn *take, void *ctx)
 {
     struct tsr_host_result result;
@@ -528,6 +542,7 @@ static void take_packet(struct dpdk_port *p, struct rte_mbuf *m, tsr_port_take_f
     uint32_t capacity = m->data_len + (uint32_t)rte_pktmbuf_tailroom(m);
     tsr_host_take(&p->host, &result, bytes, m->data_len, capacity, checked(m));
     if (result.answer_bytes) {
+        meet_peer(p);
         answer(p, m, result.answer_bytes);
         return;
     }
@@ -720,6 +735,9 @@ static void dpdk_destroy(struct tsr_port **ports, uint32_t queues)
             rte_pktmbuf_free_bulk(p->tx, p->n_tx);
             rte_pktmbuf_free(p->next);
             close_interrupt(p);
+            if (p->maps) {
+                fclose(p->maps);
+            }
             free(p);
         }
         ports[i] = NULL;
@@ -768,6 +786,7 @@ static int init_port(struct dpdk_port *p, const struct plan *plan, struct device
     p->device = device;
     p->queue = queue;
     p->interrupt = open_interrupt(p);
+    p->maps = plan->is_memif ? tsr_touch_open() : NULL;
     p->host.n_listen = p->port.n_listen = options->n_listen;
     p->host.vlan = options->vlan;
     p->host.mtu = plan->mtu;

@@ -44,6 +44,25 @@ def test_memif():
         try_link(f"net_memif0,role=server,{link}", f"net_memif0,role=client,{link}", mtu)
 
 
+def faults():
+    with open(f"/proc/{doors.bypass.pid}/stat") as file:
+        return int(file.read().rsplit(") ", 1)[1].split()[7])
+
+
+def test_memif_faults():
+    """A peer's memory is mapped when it comes: answers take no page faults."""
+    link = f"socket={doors.work}/link.sock,socket-abstract=no"
+    doors.start_bypass(f"net_memif0,role=server,{link}")
+    theirs = ["--device", f"net_memif0,role=client,{link}"]
+    few, many = [], []
+    for requests, seen in ((10, few), (810, many)) * 2:
+        before = faults()
+        client(theirs, "/health", "--requests", str(requests))
+        seen.append(faults() - before)
+    assert min(many) - min(few) < 80, (few, many)
+    doors.stop_bypass()
+
+
 def test_vhost():
     try_link(f"net_vhost0,iface={doors.work}/link.sock", f"net_virtio_user0,path={doors.work}/link.sock")
 
