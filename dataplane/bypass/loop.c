@@ -24,6 +24,7 @@ enum {
     CHECK_EVERY_MS = 100, /* signals and who shares the CPU, while it polls */
     PAUSES_MAX = 256,     /* about 10 us, of 40 to 140 cycles each */
     READING_US = 200,     /* of a burst, after which tokens go out before the rest of it is read */
+    REHEARSE_US = 5,      /* between rehearsals, while it polls and there is nothing to do */
 };
 
 static const uint64_t second_ns = 1000000000u, ms_ns = 1000000u;
@@ -36,6 +37,7 @@ struct tsr_bypass_loop {
     uint64_t beat_ns, check_ns; /* when next */
     uint64_t files_ns;          /* when certificates are looked at next */
     uint64_t nap_ns;            /* the next one */
+    uint64_t rehearse_ns;       /* when next */
     uint32_t pauses;            /* in the next turn that has nothing to do */
     uint32_t reloads;           /* done */
     bool polls;                 /* does not sleep */
@@ -318,8 +320,12 @@ static int wait_for_events(struct tsr_bypass_loop *loop, struct tsr_err *err)
     return rc < 0 ? tsr_err_set(err, rc, "ppoll: %s", strerror(-rc)) : 0;
 }
 
-static void pause_briefly(struct tsr_bypass_loop *loop)
+static void poll_on(struct tsr_bypass_loop *loop)
 {
+    if (loop->now_ns >= loop->rehearse_ns) {
+        loop->rehearse_ns = loop->now_ns + 1000u * REHEARSE_US;
+        tsr_http3_rehearse(loop->o.http3);
+    }
     for (uint32_t i = 0; i < loop->pauses; i++) {
         _mm_pause();
     }
@@ -350,7 +356,7 @@ static int turn(struct tsr_bypass_loop *loop, struct tsr_err *err)
         return 0;
     }
     if (loop->polls) {
-        pause_briefly(loop);
+        poll_on(loop);
         return 0;
     }
     return wait_for_events(loop, err);

@@ -130,6 +130,7 @@ int tsr_http3_create(struct tsr_http3 **out, struct tsr_api *api,
     TAILQ_INIT(&http3->unused);
     TAILQ_INIT(&http3->ready);
     TAILQ_INIT(&http3->ready_shaking);
+    TAILQ_INIT(&http3->serving);
     TAILQ_INIT(&http3->moving);
     rc = make_secrets(http3, err);
     rc = rc ? rc : make_tables(http3, err);
@@ -155,6 +156,7 @@ void tsr_http3_destroy(struct tsr_http3 *http3)
     while (!TAILQ_EMPTY(&http3->open)) {
         tsr_http3_conn_forget(TAILQ_FIRST(&http3->open));
     }
+    tsr_http3_ciphers_fini(http3);
     tsr_http3_tls_destroy(http3->tls);
     tsr_peers_destroy(http3->peers);
     tsr_http3_cids_fini(&http3->cids);

@@ -37,6 +37,8 @@ enum {
     TSR_HTTP3_TURN_REQUESTS = 32,      /* after which datagrams that may hold more wait ... */
     TSR_HTTP3_ASKING_MIN = 128,        /* ... which are those of more bytes */
     TSR_HTTP3_TURN_PARTS = 128,        /* streams written from, after which no other begins */
+
+    TSR_HTTP3_CIPHERS = 4, /* as many as tls.c offers */
 };
 
 static const uint64_t tsr_http3_second = 1000000000u;
@@ -110,9 +112,10 @@ struct tsr_http3_control {
 struct tsr_http3_conn {
     struct tsr_http3_owner owner;
     struct tsr_http3 *http3;
-    TAILQ_ENTRY(tsr_http3_conn) at;       /* of those that are open, or free */
-    TAILQ_ENTRY(tsr_http3_conn) ready_at; /* while is_ready */
-    struct tsr_http3_conns *ready_in;     /* of which of http3's lists */
+    TAILQ_ENTRY(tsr_http3_conn) at;         /* of those that are open, or free */
+    TAILQ_ENTRY(tsr_http3_conn) ready_at;   /* while is_ready */
+    TAILQ_ENTRY(tsr_http3_conn) serving_at; /* while asked */
+    struct tsr_http3_conns *ready_in;       /* of which of http3's lists */
     ngtcp2_crypto_conn_ref ref;
     ngtcp2_conn *quic;
     nghttp3_conn *http; /* NULL: before there are keys for it */
@@ -147,6 +150,12 @@ struct tsr_http3_closed {
     uint8_t packet[TSR_HTTP3_CLOSE_BYTES];
 };
 
+/* What a rehearsal enciphers with. */
+struct tsr_http3_cipher {
+    ngtcp2_crypto_aead aead;
+    ngtcp2_crypto_aead_ctx key;
+};
+
 struct tsr_http3 {
     struct tsr_api *api;
     struct tsr_http3_options options;
@@ -165,6 +174,7 @@ struct tsr_http3 {
     struct tsr_http3_conn *conns; /* [conns_max] */
     struct tsr_http3_conns open, unused;
     struct tsr_http3_conns ready, ready_shaking; /* established or not when they became ready */
+    struct tsr_http3_conns serving;              /* those that have requests under way */
     struct tsr_http3_waiting known, strangers;   /* datagrams of handshakes */
     struct tsr_http3_waiting asking;             /* and those beyond a turn's requests */
     uint64_t requests_until;                     /* of counts.requests: the turn's end */
@@ -177,6 +187,7 @@ struct tsr_http3 {
     struct tsr_http3_counts counts;
     uint64_t tokens_ns[TSR_HTTP3_TOKENS_MAX]; /* published; sent by this turn */
     uint32_t n_tokens;
+    struct tsr_http3_cipher ciphers[TSR_HTTP3_CIPHERS];
     uint8_t reset_secret[TSR_HTTP3_SECRET_BYTES], token_secret[TSR_HTTP3_SECRET_BYTES];
 };
 
@@ -273,6 +284,10 @@ void tsr_http3_streams_settle(struct tsr_http3_conn *conn);
 
 /* Gives up streams whose time is over. */
 void tsr_http3_streams_expire(struct tsr_http3 *http3);
+
+/* ---- rehearse.c ---- */
+
+void tsr_http3_ciphers_fini(struct tsr_http3 *http3);
 
 /* ---- control.c ---- */
 

@@ -53,7 +53,13 @@ void tsr_http3_stream_cancel(struct tsr_http3_stream *stream)
  * 10.1.2): so it is asked for a sign of life in time. */
 static void count_asked(struct tsr_http3_conn *conn, int more)
 {
+    if (!conn->asked) {
+        TAILQ_INSERT_TAIL(&conn->http3->serving, conn, serving_at);
+    }
     conn->asked += (uint32_t)more;
+    if (!conn->asked) {
+        TAILQ_REMOVE(&conn->http3->serving, conn, serving_at);
+    }
     conn->http3->of_peers[conn->peer].requests += (uint32_t)more;
     const ngtcp2_transport_params *peer = ngtcp2_conn_get_remote_transport_params(conn->quic);
     uint64_t idle_ns = conn->http3->options.idle_s * tsr_http3_second;

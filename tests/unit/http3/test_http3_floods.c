@@ -260,6 +260,33 @@ static void test_floods_tokens_go_first(void **state)
     assert_true(world_run(w, 100 * second, world_answered));
 }
 
+/* It goes the way of a token on each connection that waits for one, in turn, and sends nothing. */
+static void test_floods_rehearsal(void **state)
+{
+    struct world *w = with(state, CLIENTS_MAX, CLIENTS_MAX);
+    const struct tsr_api_exchange *before = NULL;
+    tsr_http3_rehearse(w->server); /* nobody waits */
+    world_connect(w, NULL);        /* nor does this one */
+    for (int i = 0; i < 2; i++) {
+        client_ask(world_connect(w, NULL), "POST", "/wait", "body");
+        while (fake.waits == before) {
+            world_turn(w);
+            w->now_ns += ms;
+        }
+        before = fake.waits;
+    }
+    world_run(w, second, NULL);
+    uint64_t sent = w->sent;
+    for (int i = 0; i < 100; i++) {
+        tsr_http3_rehearse(w->server);
+        tsr_http3_rehearse(w->server);
+        w->asked = 0;
+        tsr_http3_step(w->server, w->now_ns, UNIX_S);
+        assert_int_equal(w->asked, 2);
+    }
+    assert_int_equal(w->sent, sent);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -271,6 +298,7 @@ int main(void)
         cmocka_unit_test_teardown(test_floods_large_answers, teardown),
         cmocka_unit_test_teardown(test_floods_requests_of_a_turn, teardown),
         cmocka_unit_test_teardown(test_floods_tokens_go_first, teardown),
+        cmocka_unit_test_teardown(test_floods_rehearsal, teardown),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     certificate_remove(&world_certificate);

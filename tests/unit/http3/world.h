@@ -37,6 +37,7 @@ struct world {
     uint32_t link_max; /* larger datagrams are lost; 0: none */
     uint32_t largest;  /* of the server's that were not */
     uint32_t room;     /* datagrams that the server may send in this turn */
+    uint32_t asked;    /* times that it has asked for room */
     size_t capacity;
     struct packet *packets;
     uint32_t n_packets;
@@ -101,6 +102,7 @@ static inline uint8_t *world_room(void *port, const struct tsr_path *path, size_
 {
     struct world *w = port;
     (void)path;
+    w->asked++;
     *capacity = w->capacity;
     return w->room ? w->buffer : NULL;
 }

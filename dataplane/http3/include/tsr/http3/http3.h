@@ -100,6 +100,11 @@ uint32_t tsr_http3_queue_of(const struct tsr_datagram *datagram, uint32_t here);
  * number of datagrams sent. */
 uint32_t tsr_http3_step(struct tsr_http3 *http3, uint64_t now_ns, uint64_t unix_s);
 
+/* For a caller that polls, after a turn that had nothing to do: makes the next step go the way of a
+ * token on one of the connections that wait for one, in turn, without sending anything. So what
+ * that takes is in the CPU's caches when a token comes, however long the last one was ago. */
+void tsr_http3_rehearse(struct tsr_http3 *http3);
+
 /* Of each answer to which the last step has sent new tokens, as datagrams to the port: when the
  * newest of them was published (CLOCK_MONOTONIC). Returns how many; valid until the next step. */
 uint32_t tsr_http3_tokens(const struct tsr_http3 *http3, const uint64_t **published_ns);
