@@ -71,7 +71,7 @@ class Box:
             self.dataplane_options += ["--keys", self.keys]
         if os.geteuid() == 0:
             os.chmod(self.work, 0o711)
-            self.engine_options += ["--allow", f"uid:{self.door_user().pw_name},tenants,requests=1024,request-ring=4M,event-ring=16M"]
+            self.engine_options += ["--allow", f"uid:{self.door_user().pw_name},tenants,requests=1024,request-ring=4M,event-ring=16M,bytes=256M"]
 
     @staticmethod
     def door_user():
