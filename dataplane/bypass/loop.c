@@ -349,7 +349,7 @@ static int turn(struct tsr_bypass_loop *loop, struct tsr_err *err)
     uint32_t done = tsr_port_poll(loop->o.port, take_datagram, loop, loop->now_ns);
     done += tsr_hand_take(loop->o.shared->hand, loop->o.queue, take_over, loop);
     done += answer(loop, slept);
-    done += tsr_http3_shake_hands(loop->o.http3, loop->now_ns);
+    done += tsr_http3_take_waiting(loop->o.http3, loop->now_ns);
     if (done) {
         loop->nap_ns = nap_ns_min;
         loop->pauses = 1;

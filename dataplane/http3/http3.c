@@ -305,7 +305,7 @@ static void read_waiting(struct tsr_http3 *http3, const struct tsr_datagram *dat
     }
 }
 
-uint32_t tsr_http3_shake_hands(struct tsr_http3 *http3, uint64_t now_ns)
+uint32_t tsr_http3_take_waiting(struct tsr_http3 *http3, uint64_t now_ns)
 {
     struct tsr_datagram datagram;
     uint32_t known = 0, strangers = 0, asking = 0;
@@ -411,7 +411,6 @@ uint32_t tsr_http3_tokens(const struct tsr_http3 *http3, const uint64_t **publis
 uint64_t tsr_http3_wake_ns(const struct tsr_http3 *http3)
 {
     const uint64_t no_room_ns = 1000000; /* the port sends what it has meanwhile */
-    const uint64_t second_ns = tsr_http3_second;
     uint64_t wake_ns = UINT64_MAX;
     const struct tsr_http3_timer *first = tsr_http3_timers_first(&http3->timers);
     const struct tsr_http3_stream *slowest = TAILQ_FIRST(&http3->moving);
@@ -422,7 +421,7 @@ uint64_t tsr_http3_wake_ns(const struct tsr_http3 *http3)
         return http3->no_room ? http3->now_ns + no_room_ns : 0;
     }
     if (slowest) {
-        wake_ns = slowest->since_ns + http3->options.stall_s * second_ns;
+        wake_ns = slowest->since_ns + tsr_http3_stall_ns(http3);
     }
     return first && first->due_ns < wake_ns ? first->due_ns : wake_ns;
 }

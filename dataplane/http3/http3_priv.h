@@ -282,6 +282,9 @@ void tsr_http3_stream_sent(struct tsr_http3_stream *stream);
 /* Says what is due to the API and to QUIC, of all streams of the connection. */
 void tsr_http3_streams_settle(struct tsr_http3_conn *conn);
 
+/* For how long a stream may stand still. */
+uint64_t tsr_http3_stall_ns(const struct tsr_http3 *http3);
+
 /* Gives up streams whose time is over. */
 void tsr_http3_streams_expire(struct tsr_http3 *http3);
 

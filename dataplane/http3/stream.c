@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+enum { LAST_STALL_S = 3 }; /* how long who does not move is waited for once the door is closing */
+
 /* ---- Their beginning and end ---- */
 
 void tsr_http3_stream_moves(struct tsr_http3_stream *stream)
@@ -365,16 +367,40 @@ static bool is_moving(const struct tsr_http3_stream *stream)
     return stream->in != TSR_HTTP3_IN_WHOLE || stream->out.held;
 }
 
+/* None waits for the engine, none has moved: as it seems, the client is gone. */
+static bool all_stand(const struct tsr_http3_conn *conn)
+{
+    const struct tsr_http3_stream *stream;
+    TAILQ_FOREACH(stream, &conn->streams, conn_at)
+    {
+        if (!is_moving(stream) || stream->moved) {
+            return false;
+        }
+    }
+    return true;
+}
+
+uint64_t tsr_http3_stall_ns(const struct tsr_http3 *http3)
+{
+    uint64_t stall_ns = http3->options.stall_s * tsr_http3_second;
+    bool is_less = http3->draining && stall_ns > LAST_STALL_S * tsr_http3_second;
+    return is_less ? LAST_STALL_S * tsr_http3_second : stall_ns;
+}
+
 void tsr_http3_streams_expire(struct tsr_http3 *http3)
 {
-    const uint64_t stall_ns = http3->options.stall_s * tsr_http3_second;
+    const uint64_t stall_ns = tsr_http3_stall_ns(http3);
+    const uint64_t enough = http3->draining ? 1 : http3->options.stall_bytes;
     struct tsr_http3_stream *stream;
     while ((stream = TAILQ_FIRST(&http3->moving)) && stream->since_ns + stall_ns <= http3->now_ns) {
-        bool stalled = is_moving(stream) && stream->moved < http3->options.stall_bytes;
+        bool stalled = is_moving(stream) && stream->moved < enough;
         tsr_http3_stream_moves(stream);
         if (stalled) {
             http3->counts.bad_requests++;
             give_up(stream, NGHTTP3_H3_REQUEST_CANCELLED);
+        }
+        if (stalled && http3->draining && all_stand(stream->conn)) {
+            tsr_http3_conn_fail(stream->conn, NGHTTP3_H3_NO_ERROR);
         }
     }
 }

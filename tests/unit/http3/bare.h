@@ -711,7 +711,7 @@ static void bare_turn(struct bare *b)
     b->now_ns += 1000000; /* pacing lets little go at one time */
     do {
         tsr_http3_step(b->server, b->now_ns, BARE_UNIX_S);
-    } while (tsr_http3_shake_hands(b->server, b->now_ns));
+    } while (tsr_http3_take_waiting(b->server, b->now_ns));
     b->room = BARE_ROOM;
 }
 

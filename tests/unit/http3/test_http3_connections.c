@@ -522,7 +522,7 @@ static void test_connections_no_room(void **state)
         }
         client_write(c);
         tsr_http3_step(w->server, w->now_ns, UNIX_S);
-        tsr_http3_shake_hands(w->server, w->now_ns);
+        tsr_http3_take_waiting(w->server, w->now_ns);
     }
     assert_true(world_counts(w)->no_room > 0);
     assert_false(a->ended);
@@ -600,6 +600,34 @@ static void test_connections_drain(void **state)
     assert_string_equal(a->body.bytes, "last");
     assert_true(busy->gone);
     assert_int_equal(busy->error.error_code, NGHTTP3_H3_NO_ERROR);
+    assert_int_equal(world_counts(w)->conns, 0);
+}
+
+/* Nor does a door that ends wait for a client that is gone. */
+static void test_connections_drain_without_client(void **state)
+{
+    struct world *w = with(state, NULL);
+    struct client *dead = world_connect(w, NULL), *slow = world_connect(w, NULL);
+    client_ask(dead, "GET", "/wait", NULL);
+    world_run(w, second, NULL);
+    struct tsr_api_exchange *of_dead = fake.waits;
+    client_ask(slow, "GET", "/wait", NULL);
+    world_run(w, second, NULL);
+    dead->silent = true;
+    fake_answer(of_dead, 200, "nobody reads this");
+    fake_head(fake.waits, 200, TSR_API_UNKNOWN);
+    tsr_http3_drain(w->server);
+    world_run(w, 2 * second, NULL);
+    assert_int_equal(world_counts(w)->conns, 2);
+    world_run(w, 2 * second, NULL);
+    assert_int_equal(world_counts(w)->conns, 1);
+    for (int i = 0; i < 8; i++) { /* a token a second: it moves */
+        fake_body(fake.waits, "token", 0);
+        world_run(w, second, NULL);
+    }
+    assert_int_equal(world_counts(w)->conns, 1);
+    fake_end(fake.waits);
+    world_run(w, second, NULL);
     assert_int_equal(world_counts(w)->conns, 0);
 }
 
@@ -701,6 +729,7 @@ int main(void)
         cmocka_unit_test_teardown(test_connections_close_by_client, teardown),
         cmocka_unit_test_teardown(test_connections_stateless_reset, teardown),
         cmocka_unit_test_teardown(test_connections_drain, teardown),
+        cmocka_unit_test_teardown(test_connections_drain_without_client, teardown),
         cmocka_unit_test_teardown(test_connections_rapid_reset, teardown),
         cmocka_unit_test_teardown(test_connections_garbage, teardown),
         cmocka_unit_test_teardown(test_connections_garbage_initial, teardown),

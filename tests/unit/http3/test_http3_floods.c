@@ -58,7 +58,7 @@ static uint64_t server_turn(struct world *w)
     w->room = 1000;
     w->n_packets = 0;
     tsr_http3_step(w->server, w->now_ns, UNIX_S);
-    tsr_http3_shake_hands(w->server, w->now_ns);
+    tsr_http3_take_waiting(w->server, w->now_ns);
     return w->sent - sent;
 }
 

@@ -254,7 +254,7 @@ static inline void world_turn(struct world *w)
         }
     }
     tsr_http3_step(w->server, w->now_ns, UNIX_S);
-    tsr_http3_shake_hands(w->server, w->now_ns);
+    tsr_http3_take_waiting(w->server, w->now_ns);
     for (uint32_t i = 0; i < w->n_clients; i++) {
         struct client *c = w->clients[i];
         if (client_expiry_ns(c) <= w->now_ns) {

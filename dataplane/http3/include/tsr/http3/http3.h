@@ -7,7 +7,7 @@
  *
  * A turn of a loop:
  *   tsr_http3_datagram() for what came, tsr_api_step(), tsr_api_flush(), tsr_http3_step(), the
- *   port's flush, tsr_http3_shake_hands().
+ *   port's flush, tsr_http3_take_waiting().
  *
  * Memory: what QUIC and HTTP/3 need of it comes out of one region that is reserved at the start and
  * bounded for each connection; GnuTLS takes its own for each connection, and gives most of it back
@@ -113,13 +113,14 @@ uint32_t tsr_http3_tokens(const struct tsr_http3 *http3, const uint64_t **publis
  * handshakes, until one costly thing has been done (keys, a signature).
  * So nothing that is sent waits for more than one. Returns the number of datagrams read; what is to
  * be answered is sent by the next step. */
-uint32_t tsr_http3_shake_hands(struct tsr_http3 *http3, uint64_t now_ns);
+uint32_t tsr_http3_take_waiting(struct tsr_http3 *http3, uint64_t now_ns);
 
 /* When it wants tsr_http3_step() to be called at the latest; 0: at once. UINT64_MAX: no matter. */
 uint64_t tsr_http3_wake_ns(const struct tsr_http3 *http3);
 
 /* The door is closing: no new connections, no new requests (GOAWAY); connections close when their
- * answers are whole. Sent by the next step. */
+ * answers are whole, or nothing of them has been acknowledged for 3 seconds. Sent by the next
+ * step. */
 void tsr_http3_drain(struct tsr_http3 *http3);
 
 /* ---- Figures ---- */
