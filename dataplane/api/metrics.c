@@ -22,8 +22,8 @@ int tsr_api_add_figure(struct tsr_api *api, const struct tsr_figure *figure, str
 void tsr_histogram_init(struct tsr_histogram *histogram)
 {
     static const double bounds[] = {
-        1e-6, 2e-6, 3e-6, 4e-6, 5e-6, 6e-6, 8e-6, 1e-5, 1.2e-5, 1.5e-5, 2e-5, 2.5e-5,
-        3e-5, 4e-5, 5e-5, 6e-5, 8e-5, 1e-4, 2e-4, 5e-4, 1e-3,   2e-3,   1e-2, 1e-1,
+        1e-6, 2e-6, 3e-6, 5e-6,   7e-6,   1e-5, 1.5e-5, 2e-5, 2.5e-5, 3e-5, 4e-5, 5e-5,
+        6e-5, 8e-5, 1e-4, 1.2e-4, 1.5e-4, 2e-4, 3e-4,   5e-4, 1e-3,   2e-3, 1e-2, 1e-1,
     };
     *histogram = (struct tsr_histogram){
         .bounds = bounds,
