@@ -367,13 +367,13 @@ static bool is_moving(const struct tsr_http3_stream *stream)
     return stream->in != TSR_HTTP3_IN_WHOLE || stream->out.held;
 }
 
-/* None waits for the engine, none has moved: as it seems, the client is gone. */
-static bool all_stand(const struct tsr_http3_conn *conn)
+/* None waits for the engine, none moves: as it seems, the client is gone. */
+static bool all_given_up(const struct tsr_http3_conn *conn)
 {
     const struct tsr_http3_stream *stream;
     TAILQ_FOREACH(stream, &conn->streams, conn_at)
     {
-        if (!is_moving(stream) || stream->moved) {
+        if (!stream->given_up) {
             return false;
         }
     }
@@ -399,7 +399,7 @@ void tsr_http3_streams_expire(struct tsr_http3 *http3)
             http3->counts.bad_requests++;
             give_up(stream, NGHTTP3_H3_REQUEST_CANCELLED);
         }
-        if (stalled && http3->draining && all_stand(stream->conn)) {
+        if (stalled && http3->draining && all_given_up(stream->conn)) {
             tsr_http3_conn_fail(stream->conn, NGHTTP3_H3_NO_ERROR);
         }
     }

@@ -786,8 +786,7 @@ static void bare_packet(struct bare_client *c, enum bare_type type, const struct
     c->validated = c->validated || type == BARE_HANDSHAKE || c->token_bytes;
     const uint8_t *id = odd->to ? odd->to : c->ids[odd->id < c->n_ids ? odd->id : 0];
     uint8_t bits = (uint8_t)(c->version == NGTCP2_PROTO_VER_V2 ? (type + 1) % 4 : type);
-    uint8_t first =
-        type == BARE_ONE_RTT ? (uint8_t)(0x43 | c->key_phase << 2) : (uint8_t)(0xc3 | bits << 4);
+    uint8_t first = (uint8_t)(type == BARE_ONE_RTT ? 0x43 | c->key_phase << 2 : 0xc3 | bits << 4);
     bare_put_number(p, first ^ odd->first, 1);
     if (type == BARE_ONE_RTT) {
         bare_put(p, id, c->id_bytes);

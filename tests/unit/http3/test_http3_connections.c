@@ -631,6 +631,37 @@ static void test_connections_drain_without_client(void **state)
     assert_int_equal(world_counts(w)->conns, 0);
 }
 
+/* One answer that is not read takes none with it that is. */
+static void test_connections_drain_beside_a_stalled_answer(void **state)
+{
+    static char page[64 << 10];
+    const struct client_options small = {.stream_window = 4096};
+    struct world *w = with(state, NULL);
+    w->delay_ns = 100 * ms; /* so that mostly a token is on its way */
+    struct client *c = world_connect(w, &small);
+    c->reads = false;
+    memset(page, 'x', sizeof page - 1);
+    client_ask(c, "GET", "/wait", NULL);
+    world_run(w, second, NULL);
+    struct tsr_api_exchange *stalled = fake.waits;
+    struct answer *live = client_ask(c, "GET", "/wait", NULL);
+    world_run(w, second, NULL);
+    fake_answer(stalled, 200, page);
+    fake_head(fake.waits, 200, TSR_API_UNKNOWN);
+    world_run(w, 900 * ms, NULL);
+    tsr_http3_drain(w->server);
+    for (int i = 0; i < 40; i++) {
+        fake_body(fake.waits, "token", 0);
+        world_run(w, 250 * ms, NULL);
+        assert_int_equal(world_counts(w)->conns, 1);
+    }
+    fake_end(fake.waits);
+    world_run(w, second, NULL);
+    assert_true(live->ended);
+    assert_int_equal(live->body.size, 40 * strlen("token"));
+    assert_int_equal(world_counts(w)->conns, 0);
+}
+
 static void few_resets(struct tsr_http3_options *o)
 {
     o->resets_max = 20;
@@ -730,6 +761,7 @@ int main(void)
         cmocka_unit_test_teardown(test_connections_stateless_reset, teardown),
         cmocka_unit_test_teardown(test_connections_drain, teardown),
         cmocka_unit_test_teardown(test_connections_drain_without_client, teardown),
+        cmocka_unit_test_teardown(test_connections_drain_beside_a_stalled_answer, teardown),
         cmocka_unit_test_teardown(test_connections_rapid_reset, teardown),
         cmocka_unit_test_teardown(test_connections_garbage, teardown),
         cmocka_unit_test_teardown(test_connections_garbage_initial, teardown),
