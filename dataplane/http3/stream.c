@@ -2,7 +2,10 @@
 
 #include <string.h>
 
-enum { LAST_STALL_S = 3 }; /* how long who does not move is waited for once the door is closing */
+enum {
+    LAST_STALL_S = 3,        /* how long who does not move is waited for once the door is closing */
+    KEEP_ALIVE_MS_MIN = 250, /* between signs of life, however soon a client says that it is idle */
+};
 
 /* ---- Their beginning and end ---- */
 
@@ -68,7 +71,9 @@ static void count_asked(struct tsr_http3_conn *conn, int more)
     if (peer && peer->max_idle_timeout && peer->max_idle_timeout < idle_ns) {
         idle_ns = peer->max_idle_timeout;
     }
-    ngtcp2_conn_set_keep_alive_timeout(conn->quic, conn->asked ? idle_ns / 2 : UINT64_MAX);
+    const uint64_t least_ns = KEEP_ALIVE_MS_MIN * tsr_http3_second / 1000;
+    uint64_t every_ns = idle_ns / 2 > least_ns ? idle_ns / 2 : least_ns;
+    ngtcp2_conn_set_keep_alive_timeout(conn->quic, conn->asked ? every_ns : UINT64_MAX);
 }
 
 static void free_stream(struct tsr_http3_stream *stream)

@@ -373,7 +373,7 @@ static void open_quic(struct client *c, const struct client_options *o)
     params.initial_max_stream_data_bidi_local = o->stream_window ? o->stream_window : 256 << 10;
     params.initial_max_stream_data_uni = 256 << 10;
     params.initial_max_data = 1 << 20;
-    params.max_idle_timeout = 60 * NGTCP2_SECONDS;
+    params.max_idle_timeout = o->idle_ns ? o->idle_ns : 60 * NGTCP2_SECONDS;
     params.active_connection_id_limit = 7;
     ngtcp2_cid dcid = {.datalen = 18}, scid;
     gnutls_rnd(GNUTLS_RND_NONCE, dcid.data, dcid.datalen);

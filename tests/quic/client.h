@@ -60,6 +60,7 @@ struct client_options {
     uint64_t stream_window;
     const char *certificate, *key;
     uint64_t uni_streams; /* 0: as many as there are */
+    uint64_t idle_ns;     /* 0: a minute */
     uint16_t port;        /* where world.h makes the path: 0: a new one */
     uint8_t host;         /* and last byte of its address; 0: 2 */
 };

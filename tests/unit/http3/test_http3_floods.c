@@ -189,6 +189,29 @@ static void test_floods_expire_together(void **state)
     assert_int_equal(world_counts(w)->bytes, 0);
 }
 
+static uint64_t kept_alive(void **state, uint64_t idle_ns)
+{
+    const struct client_options hasty = {.idle_ns = idle_ns};
+    struct world *w = with(state, 4, 128);
+    w->delay_ns = ms / 10;
+    client_ask(world_connect(w, &hasty), "GET", "/wait", NULL);
+    world_run(w, second, NULL);
+    uint64_t sent = w->sent;
+    world_run(w, 5 * second, NULL);
+    uint64_t open = world_counts(w)->conns;
+    sent = w->sent - sent;
+    teardown(state);
+    *state = NULL;
+    return open ? sent : 0;
+}
+
+/* Who waits is asked for a sign of life, but not as often as it likes to say. */
+static void test_floods_keep_alive(void **state)
+{
+    assert_in_range(kept_alive(state, second), 1, 5 * 4);
+    assert_in_range(kept_alive(state, 1 * ms), 0, 5 * 4);
+}
+
 /* Who asks for much does not keep a turn for himself. */
 static void test_floods_large_answers(void **state)
 {
@@ -296,6 +319,7 @@ int main(void)
         cmocka_unit_test_teardown(test_floods_spoofed, teardown),
         cmocka_unit_test_teardown(test_floods_expire_together, teardown),
         cmocka_unit_test_teardown(test_floods_large_answers, teardown),
+        cmocka_unit_test_teardown(test_floods_keep_alive, teardown),
         cmocka_unit_test_teardown(test_floods_requests_of_a_turn, teardown),
         cmocka_unit_test_teardown(test_floods_tokens_go_first, teardown),
         cmocka_unit_test_teardown(test_floods_rehearsal, teardown),
