@@ -41,7 +41,7 @@ enum {
         384, /* of a packet buffer in its pool: mempool's and mbuf's heads, headroom, alignment */
     BUFFER_MIN = 2048, /* what memif and most cards expect */
     TOUCH_MS = 100,    /* at most so often */
-    TOUCH_MIB = 64,    /* of one mapping */
+    TOUCH_MIB = 64,    /* of all that a peer brings */
 };
 
 /* One device; its first port owns it. */

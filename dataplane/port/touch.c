@@ -25,6 +25,7 @@ uint32_t tsr_touch(FILE *maps, const char *name, uint64_t bytes_max)
             strcmp(rights, "rw-s") != 0 || to - from > bytes_max) {
             continue;
         }
+        bytes_max -= to - from;
         n += madvise((void *)(uintptr_t)from, to - from, MADV_POPULATE_WRITE) == 0;
     }
     return n;

@@ -10,8 +10,9 @@
  * it cannot be read, and faults stay. fclose() ends it. */
 FILE *tsr_touch_open(void);
 
-/* Maps all pages of every shared mapping whose memory file's name begins with `name`; those above
- * `bytes_max` are left. A peer that goes meanwhile does no harm. Returns the mappings done. */
+/* Maps all pages of every shared mapping whose memory file's name begins with `name`, as long as
+ * they are `bytes_max` together: the pages count as this process's, whoever made the file. A peer
+ * that goes meanwhile does no harm. Returns the mappings done. */
 uint32_t tsr_touch(FILE *maps, const char *name, uint64_t bytes_max);
 
 #endif
