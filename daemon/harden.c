@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <libgen.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <linux/landlock.h>
 #include <pwd.h>
@@ -142,6 +144,38 @@ static int allow_below(int ruleset, const char *path, uint64_t access)
     return rc;
 }
 
+/* What is missing, or what uid forbids, needs no rule. */
+static int allow_reading(int ruleset, const char *path, struct tsr_err *err)
+{
+    int rc = allow_below(ruleset, path, LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR);
+    return rc == 0 || rc == -ENOENT || rc == -EACCES
+               ? 0
+               : tsr_err_set(err, rc, "Landlock: cannot allow reading %s: %s", path, strerror(-rc));
+}
+
+static int allow_replaced(int ruleset, const char *path, struct tsr_err *err)
+{
+    char given[PATH_MAX], target[PATH_MAX];
+    snprintf(given, sizeof given, "%s", path);
+    int rc = allow_reading(ruleset, dirname(given), err);
+    return rc || !realpath(path, target) ? rc : allow_reading(ruleset, dirname(target), err);
+}
+
+static int allow_files(int ruleset, const struct tsr_harden_files *files, struct tsr_err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < TSR_HARDEN_PATHS_MAX && files->read[i]; i++) {
+        rc = allow_reading(ruleset, files->read[i], err);
+    }
+    for (size_t i = 0; rc == 0 && i < TSR_HARDEN_REPLACED_MAX; i++) {
+        rc = files->replaced[i] ? allow_replaced(ruleset, files->replaced[i], err) : 0;
+    }
+    if (files->socket_dir) {
+        allow_below(ruleset, files->socket_dir, LANDLOCK_ACCESS_FS_REMOVE_FILE);
+    }
+    return rc;
+}
+
 static int restrict_thread(void *ruleset)
 {
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
@@ -184,20 +218,13 @@ int tsr_harden_files(const struct tsr_harden_files *files, char *notes, size_t n
         return tsr_err_set(err, rc, "Landlock (ABI %ld): cannot make a ruleset: %s", abi,
                            strerror(-rc));
     }
-    for (size_t i = 0; i < TSR_HARDEN_PATHS_MAX && files->read[i]; i++) {
-        int rc = allow_below(ruleset, files->read[i],
-                             LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR);
-        if (rc < 0 && rc != -ENOENT && rc != -EACCES) { /* what uid forbids needs no rule */
-            close(ruleset);
-            return tsr_err_set(err, rc, "Landlock: cannot allow reading %s: %s", files->read[i],
-                               strerror(-rc));
-        }
-    }
-    if (files->socket_dir) {
-        allow_below(ruleset, files->socket_dir, LANDLOCK_ACCESS_FS_REMOVE_FILE);
+    int rc = allow_files(ruleset, files, err);
+    if (rc < 0) {
+        close(ruleset);
+        return rc;
     }
     struct tsr_err why = {0};
-    int rc = tsr_threads_each(restrict_thread, &ruleset, &why);
+    rc = tsr_threads_each(restrict_thread, &ruleset, &why);
     close(ruleset);
     if (rc < 0) {
         return tsr_err_set(err, rc, "Landlock: cannot restrict the process: %s",

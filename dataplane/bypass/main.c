@@ -37,24 +37,17 @@ static const char *folder_of(const char *path, char copy[512])
     return dirname(copy);
 }
 
-/* Folders, because files are replaced in them while it runs. */
 static int give_up_files(const struct bypass *b, struct tsr_err *err)
 {
     const struct tsr_bypass_options *o = &b->options;
-    const char *const paths[] = {o->http3.certificate, o->http3.key, o->http3.client_ca,
-                                 o->api.keys_path};
-    enum { PATHS = sizeof paths / sizeof *paths };
-    char copies[PATHS + 1][512], link[TSR_PORT_LINK_BYTES];
+    char copy[512], link[TSR_PORT_LINK_BYTES];
     char notes[256] = "";
-    struct tsr_harden_files files = {.read = {"/proc/self", "/sys/devices/system"}};
-    size_t n = 2;
-    for (size_t i = 0; i < PATHS; i++) {
-        if (paths[i]) {
-            files.read[n++] = folder_of(paths[i], copies[i]);
-        }
-    }
+    struct tsr_harden_files files = {
+        .read = {"/proc/self", "/sys/devices/system"},
+        .replaced = {o->http3.certificate, o->http3.key, o->http3.client_ca, o->api.keys_path},
+    };
     if (o->port.device && tsr_port_link(o->port.device, link)) {
-        files.socket_dir = folder_of(link, copies[PATHS]);
+        files.socket_dir = folder_of(link, copy);
     }
     int rc = tsr_harden_files(&files, notes, sizeof notes, err);
     if (rc == 0 && notes[0]) {

@@ -80,26 +80,19 @@ static const char *folder_of(const char *path, char copy[512])
     return dirname(copy);
 }
 
-/* Folders, because files are replaced in them while it runs. */
 static int give_up_files(const struct dataplane *d, struct tsr_err *err)
 {
     const struct tsr_uring_options *o = &d->options;
-    const char *const paths[] = {o->tls.certificate, o->tls.key, o->tls.client_ca,
-                                 o->api.keys_path};
-    enum { PATHS = sizeof paths / sizeof *paths };
-    char copies[PATHS + 1][512];
+    char copy[512];
     char notes[256] = "";
-    struct tsr_harden_files files = {.read = {"/proc/self", "/sys/devices/system"}};
-    size_t n = 2;
-    for (size_t i = 0; i < PATHS; i++) {
-        if (paths[i]) {
-            files.read[n++] = folder_of(paths[i], copies[i]);
-        }
-    }
+    struct tsr_harden_files files = {
+        .read = {"/proc/self", "/sys/devices/system"},
+        .replaced = {o->tls.certificate, o->tls.key, o->tls.client_ca, o->api.keys_path},
+    };
     for (uint32_t i = 0; i < o->sockets.n; i++) {
         const struct sockaddr_un *un = (const struct sockaddr_un *)&o->sockets.at[i].address;
         if (un->sun_family == AF_UNIX) { /* to be removed at the end, of several the last */
-            files.socket_dir = folder_of(un->sun_path, copies[PATHS]);
+            files.socket_dir = folder_of(un->sun_path, copy);
         }
     }
     int rc = tsr_harden_files(&files, notes, sizeof notes, err);

@@ -30,6 +30,8 @@
 
 static char dir[] = "/tmp/tessera-harden-XXXXXX";
 static char readable[64], secret[64], sock[64], closed[64], inside[80];
+static char live[64], archive[64]; /* folders; a certificate in the first is a link to the second */
+static char certificate[80], stored[80];
 
 /* What a door does beside what every daemon does. */
 static const char *const door_calls[] = {"memfd_create",          "ftruncate",  "unlink",
@@ -47,6 +49,7 @@ static void give_up(bool files, bool calls)
         _exit(OTHERWISE);
     }
     const struct tsr_harden_files allowed = {.read = {readable, "/proc", "/nowhere", inside},
+                                             .replaced = {NULL, certificate},
                                              .socket_dir = dir};
     if (files && tsr_harden_files(&allowed, notes, sizeof notes, &err) < 0) {
         fprintf(stderr, "%s\n", err.text);
@@ -153,6 +156,11 @@ static int act_read_allowed(void)
     return open(readable, O_RDONLY) >= 0 ? REFUSED : ALLOWED;
 }
 
+static int act_read_behind_link(void)
+{
+    return open(certificate, O_RDONLY) >= 0 && open(stored, O_RDONLY) >= 0 ? REFUSED : ALLOWED;
+}
+
 static int act_read_secret(void)
 {
     return refused(open(secret, O_RDONLY), EACCES);
@@ -179,6 +187,7 @@ static void test_harden_files_leave_only_the_model(void **state)
 {
     (void)state;
     assert_int_equal(in_child(true, false, act_read_allowed), REFUSED);
+    assert_int_equal(in_child(true, false, act_read_behind_link), REFUSED);
     assert_int_equal(in_child(true, false, act_read_secret), REFUSED);
     assert_int_equal(in_child(true, false, act_write_allowed), REFUSED);
     assert_int_equal(in_child(true, false, act_make_file), REFUSED);
@@ -405,6 +414,14 @@ static int set_up(void **state)
     assert_int_equal(mkdir(closed, 0700), 0);
     touch(inside);
     assert_int_equal(chmod(closed, 0), 0);
+    snprintf(live, sizeof live, "%s/live", dir);
+    snprintf(archive, sizeof archive, "%s/archive", dir);
+    snprintf(certificate, sizeof certificate, "%s/pem", live);
+    snprintf(stored, sizeof stored, "%s/pem", archive);
+    assert_int_equal(mkdir(live, 0755), 0);
+    assert_int_equal(mkdir(archive, 0755), 0);
+    touch(stored);
+    assert_int_equal(symlink("../archive/pem", certificate), 0);
     return 0;
 }
 
@@ -417,6 +434,10 @@ static int tear_down(void **state)
     chmod(closed, 0700);
     unlink(inside);
     rmdir(closed);
+    unlink(certificate);
+    unlink(stored);
+    rmdir(live);
+    rmdir(archive);
     rmdir(dir);
     return 0;
 }

@@ -20,7 +20,7 @@
 
 #include <tsr/shm/err.h>
 
-enum { TSR_HARDEN_PATHS_MAX = 16 };
+enum { TSR_HARDEN_PATHS_MAX = 16, TSR_HARDEN_REPLACED_MAX = 4 };
 
 struct tsr_harden_user {
     uid_t uid;
@@ -42,7 +42,10 @@ struct tsr_harden_files {
         *read[TSR_HARDEN_PATHS_MAX]; /* files and folders that may be read; NULL ends the
                                         list; what is missing, or what this user may not read
                                         (a model in root's home, mapped already), is left out */
-    const char *socket_dir;          /* files in it may be removed; NULL: none */
+    const char *replaced[TSR_HARDEN_REPLACED_MAX]; /* files that may be replaced while it runs:
+                                                      their folders may be read, and those of what
+                                                      they are links to; NULL: none */
+    const char *socket_dir;                        /* files in it may be removed; NULL: none */
 };
 int tsr_harden_files(const struct tsr_harden_files *files, char *notes, size_t notes_size,
                      struct tsr_err *err);
