@@ -1,6 +1,7 @@
 /* tessera-bypass: HTTP/3 to the engines. Here stands the order of start and end; what is done
  * stands in the files that are called. */
 #include <errno.h>
+#include <fcntl.h>
 #include <libgen.h>
 #include <sched.h>
 #include <signal.h>
@@ -107,12 +108,37 @@ static void keep_off(const struct tsr_bypass_options *o, cpu_set_t *cpus)
     }
 }
 
+/* To the socket itself, whatever somebody who may write to its folder puts in its place. */
+static int give(const char *path, uid_t uid, gid_t gid)
+{
+    char self[32];
+    struct stat file;
+    int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    int rc = fd < 0 || fstat(fd, &file) < 0 ? -errno : S_ISSOCK(file.st_mode) ? 0 : -ENOTSOCK;
+    rc = rc == 0 && (chown(self, uid, gid) < 0 || chmod(self, 0660) < 0) ? -errno : rc;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return rc;
+}
+
 /* The file of a link is for the group that its folder has: who may write to it may ask. */
+static int give_link(const struct bypass *b, const char *link, struct tsr_err *err)
+{
+    char copy[512];
+    struct stat folder;
+    int rc =
+        stat(folder_of(link, copy), &folder) < 0 ? -errno : give(link, b->user.uid, folder.st_gid);
+    return rc < 0 ? tsr_err_set(err, rc, "%s cannot be given to the group of its folder: %s", link,
+                                strerror(-rc))
+                  : 0;
+}
+
 static int open_port(struct bypass *b, struct tsr_err *err)
 {
     const struct tsr_port_options *options = &b->options.port;
-    char link[TSR_PORT_LINK_BYTES], copy[512];
-    struct stat folder;
+    char link[TSR_PORT_LINK_BYTES];
     bool has_link = options->device && tsr_port_link(options->device, link);
     if (has_link) {
         tsr_listen_clear(link);
@@ -124,13 +150,7 @@ static int open_port(struct bypass *b, struct tsr_err *err)
         keep_off(&b->options, &cpus);
         sched_setaffinity(0, sizeof cpus, &cpus);
     }
-    if (rc == 0 && has_link &&
-        (stat(folder_of(link, copy), &folder) < 0 || chown(link, b->user.uid, folder.st_gid) < 0 ||
-         chmod(link, 0660) < 0)) {
-        rc = tsr_err_set(err, -errno, "%s cannot be given to the group of its folder: %s", link,
-                         strerror(errno));
-    }
-    return rc;
+    return rc || !has_link ? rc : give_link(b, link, err);
 }
 
 /* What may need rights. */

@@ -67,6 +67,28 @@ def test_vhost():
     try_link(f"net_vhost0,iface={doors.work}/link.sock", f"net_virtio_user0,path={doors.work}/link.sock")
 
 
+def test_link_is_not_another_file():
+    """Who may write to the folder of a link puts something else in its place as the door starts: that stays whose it is."""
+    folder, victim = (os.path.join(doors.work, name) for name in ("shared", "victim"))
+    path, other = (os.path.join(folder, name) for name in ("link.sock", "other"))
+    os.makedirs(folder, exist_ok=True)
+    with open(victim, "w"):
+        pass
+    os.chmod(victim, 0o600)
+    os.symlink(victim, other)
+    with subprocess.Popen([*doors.prefix, os.path.join(BUILD, BYPASS), "--config", "/dev/null", "--no-huge", "--user", "nobody", "--keys", doors.keys, "--tls-certificate", doors.certificate,
+                           "--tls-key", doors.certificate_key, "--engine", doors.socket(), "--listen", f"{OURS}/24:{UDP_PORT}",
+                           "--device", f"net_memif0,role=server,socket={path},socket-abstract=no"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as door:
+        while door.poll() is None and not os.path.exists(path):
+            pass
+        assert os.path.exists(path), "there is no link"
+        os.rename(other, path)
+        time.sleep(1)
+        door.terminate()
+    kept = os.stat(victim)
+    assert (kept.st_uid, kept.st_mode & 0o777) == (os.geteuid(), 0o600), kept
+
+
 def test_tap():
     """The other end is the kernel's, in the server's namespace."""
     doors.start_bypass("net_tap0,iface=tsr0")
