@@ -26,6 +26,9 @@ clean_up() {
 }
 trap clean_up EXIT
 
+# Where there is a user tessera, the engine's folder would be closed to doors that stay who we are.
+for_doors=(--user "$(id -un)")
+
 # start_engine options...: returns when it is ready
 start_engine() {
     : >"$work/engine.out"

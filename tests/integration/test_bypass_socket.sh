@@ -75,7 +75,7 @@ EOF
 }
 
 make_certificate
-start_engine --threads 1 --user "$(id -un)" # where there is a user tessera, its folder would be closed to a door that stays who we are
+start_engine --threads 1 "${for_doors[@]}"
 start_bypass --retry-from 100 --queues 2 --capture "$work/dropped.pcap" --secret "$work/secret"
 [ "$(stat -c '%a %s' "$work/secret")" = '600 32' ] || fail "the secret is not of 32 bytes for its owner: $(ls -l "$work/secret")"
 cp "$work/secret" "$work/secret.first"

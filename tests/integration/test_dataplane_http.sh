@@ -15,7 +15,7 @@ trap end_dataplane EXIT
 command -v openssl >/dev/null || skip "openssl is not installed"
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost -keyout "$work/key.pem" -out "$work/cert.pem" 2>"$work/err" ||
     fail "openssl: $(cat "$work/err")"
-start_engine --threads 1
+start_engine --threads 1 "${for_doors[@]}"
 : >"$work/door.out"
 "$dataplane" --config /dev/null --user "$(id -un)" --engine "$socket" --listen 127.0.0.1:0 --head-seconds 1 \
     --listen-tls 127.0.0.1:0 --tls-certificate "$work/cert.pem" --tls-key "$work/key.pem" --alt-svc 8443 \

@@ -28,7 +28,7 @@ if TESSERA_SOCKET=$work/nobody.sock "$work/ask" "Hello" >"$work/out" 2>"$work/er
 fi
 [ -s "$work/err" ] || [ -s "$work/out" ] || fail "the example does not say that there is no engine"
 
-start_engine
+start_engine "${for_doors[@]}"
 TESSERA_SOCKET=$socket timeout 60 "$work/ask" "Once upon a time" >"$work/out" || fail "the example failed with an engine"
 [ -s "$work/out" ] || fail "the example printed nothing"
 
