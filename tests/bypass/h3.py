@@ -15,9 +15,9 @@ from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import ConnectionTerminated, StreamReset
 
-from net import KEY, UDP_PORT, read_events
+from net import KEY, UDP_PORT, patience, read_events
 
-PATIENCE_S = 60  # for anything at all: a test that would wait for ever fails instead
+PATIENCE_S = patience(60)  # for anything at all: a test that would wait for ever fails instead
 
 
 class Broken(Exception):

@@ -20,7 +20,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "door"))
-from box import BUILD, Box, skip  # noqa: E402
+from box import BUILD, Box, patience, skip  # noqa: E402
 from bridge import total  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -73,7 +73,7 @@ class Bridge:
 
     def close(self):
         self.process.stdin.close()
-        self.process.wait(10)
+        self.process.wait(patience(10))
         self.process.stdout.close()
 
 
@@ -204,7 +204,7 @@ class Doors(Box):
 
     def stop_bypass(self, how="terminate"):
         getattr(self.bypass, how)()
-        code = self.bypass.wait(60)
+        code = self.bypass.wait(patience(60))
         self.bypass.stdout.close()
         self.bypass = None
         if how == "terminate" and code != 0:
@@ -256,7 +256,7 @@ def read_events(body):
 
 def dial(address, port=UDP_PORT):
     s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
-    s.settimeout(0.5)
+    s.settimeout(patience(0.5))
     s.connect((address, port))
     return s
 
@@ -279,14 +279,14 @@ def ping(address):
     v6 = ":" in address
     with socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_RAW,
                        socket.IPPROTO_ICMPV6 if v6 else socket.IPPROTO_ICMP) as s:
-        s.settimeout(0.5)
+        s.settimeout(patience(0.5))
         for number in range(20):
             rest = struct.pack("!HH", 77, number) + os.urandom(56)
             head = struct.pack("!BBH", 128 if v6 else 8, 0, 0)
             if not v6:
                 head = struct.pack("!BBH", 8, 0, total(head + rest))
             s.sendto(head + rest, (address, 0))
-            end = time.monotonic() + 0.5
+            end = time.monotonic() + patience(0.5)
             while time.monotonic() < end:
                 try:
                     came = s.recv(2048)
@@ -321,7 +321,7 @@ while True:
     def __enter__(self):
         self.process = subprocess.Popen(["ip", "netns", "exec", SERVER, sys.executable, "-c", self.PROGRAM, *map(str, self.ports)],
                                         stdout=subprocess.PIPE, text=True)
-        assert select.select([self.process.stdout], [], [], 60)[0] and self.process.stdout.readline() == "up\n"
+        assert select.select([self.process.stdout], [], [], patience(60))[0] and self.process.stdout.readline() == "up\n"
         return self
 
     def __exit__(self, *_):
@@ -332,7 +332,7 @@ while True:
     def check(self):
         ping(OURS)
         ping(OURS6)
-        with socket.create_connection((OURS, self.ports[0]), 10) as c, dial(OURS, self.ports[1]) as u:
+        with socket.create_connection((OURS, self.ports[0]), patience(10)) as c, dial(OURS, self.ports[1]) as u:
             c.sendall(b"tcp")
             assert c.recv(100) == b"tcp"
             ask(u, b"other port", b"other port")

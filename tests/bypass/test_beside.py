@@ -6,7 +6,7 @@ import threading
 import urllib.request
 
 from h3 import connect, until_ready
-from net import BYPASS, CONTROL, DATAPLANE, KEY, OURS, UDP_PORT, Doors, KernelServices, Net, kinds, needs, run_tests, skip
+from net import BYPASS, CONTROL, DATAPLANE, KEY, OURS, UDP_PORT, Doors, KernelServices, Net, kinds, needs, patience, run_tests, skip
 
 net = Net()
 TCP_PORT = 5000
@@ -15,7 +15,7 @@ TCP_PORT = 5000
 def first_door():
     """HTTP/1.1 on the same address and number of port."""
     question = urllib.request.Request(f"http://{OURS}:{UDP_PORT}/v1/models", headers={"authorization": "Bearer " + KEY})
-    with urllib.request.urlopen(question, timeout=20) as answer:
+    with urllib.request.urlopen(question, timeout=patience(20)) as answer:
         return json.loads(answer.read())
 
 

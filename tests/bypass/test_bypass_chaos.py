@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-from net import DEVICES, SERVER, Doors, Net, needs, run
+from net import DEVICES, SERVER, Doors, Net, needs, patience, run
 from box import TINY
 from witness import CHAT, ask, client, door_figures, process_figures, said, serves, texts
 
@@ -81,7 +81,7 @@ def door_is_told_to_end(doors, names, right):
     doors.bypass.terminate()
     for one in asks:
         assert texts(said(one)) == [right], "an answer under way was not ended"
-    assert doors.bypass.wait(30) == 0, doors.bypass_errors()[-2000:]
+    assert doors.bypass.wait(patience(30)) == 0, doors.bypass_errors()[-2000:]
     doors.bypass.stdout.close()
 
 

@@ -6,7 +6,7 @@ import select
 import socket
 import subprocess
 
-from net import BUILD, CLIENT, OURS, OURS6, PEER, PEER6, SERVER, UDP_PORT, Net, run, skip
+from net import BUILD, CLIENT, OURS, OURS6, PEER, PEER6, SERVER, UDP_PORT, Net, patience, run, skip
 
 ECHO = os.path.join(BUILD, "tests/integration/port_echo")
 DOCTOR = os.path.join(BUILD, "clients/cli/tessera")
@@ -58,13 +58,13 @@ class Echo:
 
     def __exit__(self, *_):
         self.process.terminate()
-        self.errors = self.process.communicate(timeout=60)[1]
+        self.errors = self.process.communicate(timeout=patience(60))[1]
 
 
 def echoes():
     for address in (OURS, OURS6):
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as s:
-            s.settimeout(0.5)
+            s.settimeout(patience(0.5))
             s.connect((address, UDP_PORT))
             for _ in range(40):
                 s.send(b"whole" * 200)

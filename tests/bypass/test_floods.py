@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-from net import BUILD, DEVICES, OURS, OURS6, PEER, PEER6, SERVER, UDP_PORT, Doors, Net, needs, run
+from net import BUILD, DEVICES, OURS, OURS6, PEER, PEER6, SERVER, UDP_PORT, Doors, Net, needs, patience, run
 from witness import CHAT, ask, client, door_figures, said, serves, texts
 
 SECONDS = int(os.environ.get("FLOOD_SECONDS", "1"))
@@ -28,7 +28,7 @@ net = Net()
 
 def settle(pid):
     """When all that came of a flood is over: the one connection is that which asks."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + patience(30)
     while (now := door_figures(pid))["connections"] > 1 or now["handshakes_open"]:
         assert time.monotonic() < end, f"connections are left: {now}"
         time.sleep(0.2)

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import tempfile
 
-from net import BYPASS, DATAPLANE, OURS, OURS6, UDP_PORT, Doors, Net, kinds, needs, run_tests, wants_tools
+from net import BYPASS, DATAPLANE, OURS, OURS6, UDP_PORT, Doors, Net, kinds, needs, patience, run_tests, wants_tools
 
 net = Net()
 
@@ -14,7 +14,7 @@ def gtlsclient(address, *paths, options=()):
     with tempfile.TemporaryDirectory() as got:
         done = subprocess.run(["gtlsclient", "--exit-on-all-streams-close", "--no-quic-dump", "--no-http-dump", f"--download={got}", *options,
                                address, str(UDP_PORT), *(f"https://localhost:{UDP_PORT}{path}" for path in paths)],
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=patience(60))
         if done.returncode:
             raise RuntimeError(f"gtlsclient {address} {paths} {options}: {done.stdout[-600:]}")
         files = [os.path.join(got, name) for name in os.listdir(got)]

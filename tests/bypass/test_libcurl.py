@@ -6,7 +6,7 @@ import json
 import os
 import sys
 
-from net import BYPASS, DATAPLANE, KEY, OURS, OURS6, UDP_PORT, Doors, Net, kinds, needs, read_events, run_tests, skip
+from net import BYPASS, DATAPLANE, KEY, OURS, OURS6, UDP_PORT, Doors, Net, kinds, needs, patience, read_events, run_tests, skip
 
 LIBRARY = os.environ.get("TESSERA_LIBCURL", "libcurl-gnutls.so.4")
 # curl/curl.h
@@ -41,7 +41,7 @@ def ask(address, path, data=None, head=False):
     host = f"[{address}]" if ":" in address else address
     easy = ctypes.c_void_p(curl.curl_easy_init())
     for option, value in ((URL, f"https://{host}:{UDP_PORT}{path}".encode()), (CAINFO, doors.certificate.encode()), (WRITEFUNCTION, write),
-                          (HTTPHEADER, ctypes.c_void_p(fields)), (HTTP_VERSION, ctypes.c_long(ONLY_HTTP3)), (TIMEOUT, ctypes.c_long(60)),
+                          (HTTPHEADER, ctypes.c_void_p(fields)), (HTTP_VERSION, ctypes.c_long(ONLY_HTTP3)), (TIMEOUT, ctypes.c_long(round(patience(60)))),
                           (NOBODY, ctypes.c_long(head)), *([(POSTFIELDS, data)] if data else [])):
         assert curl.curl_easy_setopt(easy, option, value) == 0, option
     code = curl.curl_easy_perform(easy)

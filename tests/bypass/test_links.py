@@ -3,7 +3,7 @@ import asyncio
 import sys
 
 from h3 import connect, until_ready
-from net import BYPASS, CLIENT, DATAPLANE, DEVICES, OURS, SERVER, Doors, Net, kinds, needs, run, run_tests
+from net import BYPASS, CLIENT, DATAPLANE, DEVICES, OURS, SERVER, Doors, Net, kinds, needs, patience, run, run_tests
 
 net = Net()
 LONG = 200
@@ -47,7 +47,7 @@ def test_deleted():
         net.link(ours=kind != "af_packet")
         doors.start_bypass(DEVICES[kind])
         net.unlink()
-        assert doors.bypass.wait(60) == 1 and "is gone" in doors.bypass_errors(), doors.bypass_errors()[-600:]
+        assert doors.bypass.wait(patience(60)) == 1 and "is gone" in doors.bypass_errors(), doors.bypass_errors()[-600:]
 
 
 def main():

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from net import BUILD, BYPASS, DATAPLANE, DEVICES, KEY, OURS, OURS6, PEER, PEER6, SERVER, UDP_PORT, Doors, Net, kinds, needs, run, run_tests, skip
+from net import BUILD, BYPASS, DATAPLANE, DEVICES, KEY, OURS, OURS6, PEER, PEER6, SERVER, UDP_PORT, Doors, Net, kinds, needs, patience, run, run_tests, skip
 
 net = Net()
 CLIENT_PROGRAM = "tests/quic/quic_client"
@@ -18,8 +18,8 @@ def client(link, path, *options, v6=False, prefix=()):
     """What quic_client printed. link: its options for a device."""
     if link:
         link = [*link, "--local", (f"[{PEER6}/64]" if v6 else f"{PEER}/24") + ":9000"]
-    done = subprocess.run([*prefix, os.path.join(BUILD, CLIENT_PROGRAM), *link, "--timeout", "100", "--header", f"authorization: Bearer {KEY}", *options,
-                           f"https://{f'[{OURS6}]' if v6 else OURS}:{UDP_PORT}{path}"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*prefix, os.path.join(BUILD, CLIENT_PROGRAM), *link, "--timeout", str(round(patience(100))), "--header", f"authorization: Bearer {KEY}", *options,
+                           f"https://{f'[{OURS6}]' if v6 else OURS}:{UDP_PORT}{path}"], capture_output=True, text=True, timeout=patience(120))
     assert done.returncode == 0, (link, done.stdout[-600:], done.stderr[-600:])
     return done.stdout
 

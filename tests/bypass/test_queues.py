@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 
-from net import BUILD, BYPASS, DATAPLANE, KEY, OURS, OURS6, SERVER, UDP_PORT, Doors, Net, kinds, needs, run, run_tests, skip
+from net import BUILD, BYPASS, DATAPLANE, KEY, OURS, OURS6, SERVER, UDP_PORT, Doors, Net, kinds, needs, patience, run, run_tests, skip
 
 QUIC = os.path.join(BUILD, "tests/quic/quic_client")
 COUNT_MALLOC = os.path.join(BUILD, "tests/integration/libcount_malloc.so")
@@ -20,8 +20,8 @@ net = Net()
 
 def ask(path, *options, address=OURS):
     where = f"[{address}]" if ":" in address else address
-    done = subprocess.run([QUIC, "--timeout", "150", "--header", f"authorization: Bearer {KEY}", *options, f"https://{where}:{UDP_PORT}{path}"],
-                          capture_output=True, text=True, timeout=200)
+    done = subprocess.run([QUIC, "--timeout", str(round(patience(150))), "--header", f"authorization: Bearer {KEY}", *options, f"https://{where}:{UDP_PORT}{path}"],
+                          capture_output=True, text=True, timeout=patience(200))
     return done.returncode, done.stdout + done.stderr
 
 
@@ -149,7 +149,7 @@ def calls_during(act):
         assert trace.poll() is None, "strace cannot attach"
     act()
     trace.send_signal(signal.SIGINT)
-    trace.wait(30)
+    trace.wait(patience(30))
     trace.stderr.close()
     with open(out) as file:
         rows = [line.split() for line in file if re.match(r" *\d+\.\d+ ", line)]

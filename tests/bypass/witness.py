@@ -3,7 +3,7 @@ import os
 import re
 import subprocess
 
-from net import BUILD, KEY, OURS, UDP_PORT
+from net import BUILD, KEY, OURS, UDP_PORT, patience
 
 CLIENT = os.path.join(BUILD, "tests/quic/quic_client")
 CHAT = "/v1/chat/completions"
@@ -18,7 +18,7 @@ def ask(tokens, model="shell-5m"):
 def client(*arguments, path="/health", address=OURS, seconds=60):
     """Starts one; its options are at the head of quic_client.c."""
     url = f"https://{f'[{address}]' if ':' in address else address}:{UDP_PORT}{path}"
-    return subprocess.Popen([CLIENT, "--show", "--header", f"authorization: Bearer {KEY}", "--timeout", str(seconds), *arguments, url],
+    return subprocess.Popen([CLIENT, "--show", "--header", f"authorization: Bearer {KEY}", "--timeout", str(round(patience(seconds))), *arguments, url],
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

@@ -20,6 +20,7 @@ SOURCE = os.environ.get("TESSERA_SOURCE", os.path.join(os.path.dirname(__file__)
 BUILD = os.environ.get("TESSERA_BUILD", os.path.join(SOURCE, "build", "release"))
 TINY = os.path.join(SOURCE, "tests", "vectors", "shell-5m")
 USER = os.getuid() or "nobody"  # as whom the dataplane runs
+SLOW = int(os.environ.get("TESSERA_TEST_SLOW", "1"))
 USUAL = os.path.join(SOURCE, "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
 
 # Tools as Hermes and Qwen write them, for models that bring no such template.
@@ -41,6 +42,11 @@ TOOLS_TEMPLATE = """\
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}
 """
+
+
+def patience(seconds):
+    """How long to wait before something counts as hanging: longer on a machine that is TESSERA_TEST_SLOW times slower."""
+    return seconds * SLOW
 
 
 def skip(reason):
@@ -139,7 +145,7 @@ class Box:
 
     @staticmethod
     def wait(condition, what, seconds=30):
-        end = time.monotonic() + seconds
+        end = time.monotonic() + patience(seconds)
         while not condition():
             if time.monotonic() > end:
                 raise TimeoutError(what)
@@ -148,7 +154,7 @@ class Box:
     def get(self, path, headers=None):
         """(status, text)"""
         try:
-            with urllib.request.urlopen(urllib.request.Request(self.url + path, headers=headers or self.headers), timeout=20) as answer:
+            with urllib.request.urlopen(urllib.request.Request(self.url + path, headers=headers or self.headers), timeout=patience(20)) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -171,7 +177,7 @@ class Box:
         """Asks all to end, and wants that they do so cleanly."""
         for process in [self.door, *self.engines]:
             process.send_signal(signal.SIGTERM)
-            if process.wait(timeout=60) != 0:
+            if process.wait(timeout=patience(60)) != 0:
                 raise RuntimeError(f"{process.args[0]} ended with {process.returncode}")
 
 

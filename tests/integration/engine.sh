@@ -8,6 +8,10 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/tessera-test-XXXXXX")
 socket=$work/run/engine.sock
 engine_pid=
 
+# patient SECONDS COMMAND...: longer on a machine that is TESSERA_TEST_SLOW times slower, as all that is waited for
+slow=${TESSERA_TEST_SLOW:-1}
+patient() { timeout $(($1 * slow)) "${@:2}"; }
+
 fail() {
     echo "failed: $*"
     [ ! -s "$work/engine.err" ] || tail -n 20 "$work/engine.err"
@@ -37,7 +41,7 @@ start_engine() {
     local waited=0
     until grep -q '^ready' "$work/engine.out"; do
         kill -0 "$engine_pid" 2>/dev/null || fail "the engine did not start"
-        [ $((waited++)) -lt 1200 ] || fail "the engine was not ready within two minutes"
+        [ $((waited++)) -lt $((1200 * slow)) ] || fail "the engine was not ready within two minutes"
         sleep 0.1
     done
 }

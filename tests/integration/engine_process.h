@@ -43,6 +43,14 @@ static inline const char *environment(const char *name)
     return value;
 }
 
+/* How long to wait before something counts as hanging: longer on a machine that is
+ * TESSERA_TEST_SLOW times slower. */
+static inline int patience_ms(void)
+{
+    const char *slow = getenv("TESSERA_TEST_SLOW");
+    return 60000 * (slow ? atoi(slow) : 1);
+}
+
 static inline double seconds_now(void)
 {
     struct timespec now;
@@ -280,7 +288,7 @@ static inline void answer_wait(struct tessera *t, struct answer *answer)
     struct tessera_error err;
     memset(answer, 0, sizeof *answer);
     for (;;) {
-        int rc = tessera_wait(t, &event, 60000, &err);
+        int rc = tessera_wait(t, &event, patience_ms(), &err);
         if (rc <= 0) {
             snprintf(answer->sentence, sizeof answer->sentence, "%.150s",
                      rc < 0 ? err.text : "time");

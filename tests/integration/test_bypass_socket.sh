@@ -30,7 +30,7 @@ start_bypass() {
     local waited=0
     until grep -q '^ready' "$work/door.out"; do
         kill -0 "$bypass_pid" 2>/dev/null || fail "the door did not start: $(cat "$work/door.err")"
-        [ $((waited++)) -lt 600 ] || fail "the door was not ready within a minute"
+        [ $((waited++)) -lt $((600 * slow)) ] || fail "the door was not ready within a minute"
         sleep 0.1
     done
     port=$(grep -m 1 -o '[0-9]*$' "$work/door.out")
@@ -49,7 +49,7 @@ ask() {
     local options=() urls=()
     while [ $# -gt 0 ] && [[ $1 == -* ]]; do options+=("$1") && shift; done
     for path in "$@"; do urls+=("https://localhost:$port$path"); done
-    timeout 60 gtlsclient --exit-on-all-streams-close --no-quic-dump --no-http-dump --download="$work/got" "${options[@]}" 127.0.0.1 "$port" \
+    patient 60 gtlsclient --exit-on-all-streams-close --no-quic-dump --no-http-dump --download="$work/got" "${options[@]}" 127.0.0.1 "$port" \
         "${urls[@]}" >"$work/said" 2>&1 || fail "gtlsclient $*: $(tail -n 5 "$work/said")"
 }
 has() { grep -aq -- "$2" "$work/$1" || fail "$1 lacks '$2': $(tail -c 800 "$work/$1")"; }
@@ -58,7 +58,7 @@ has() { grep -aq -- "$2" "$work/$1" || fail "$1 lacks '$2': $(tail -c 800 "$work
 says() {
     local waited=0
     until grep -q -- "$1" "$work/door.err"; do
-        [ $((waited++)) -lt 300 ] || fail "the door does not say '$1': $(cat "$work/door.err")"
+        [ $((waited++)) -lt $((300 * slow)) ] || fail "the door does not say '$1': $(cat "$work/door.err")"
         sleep 0.1
     done
 }
@@ -87,7 +87,7 @@ has said ':status: 200'
 has said 'server: tessera'
 waited=0
 until ask /ready && grep -q ':status: 200' "$work/said"; do
-    [ $((waited++)) -lt 100 ] || fail "no engine was connected"
+    [ $((waited++)) -lt $((100 * slow)) ] || fail "no engine was connected"
     sleep 0.1
 done
 ask /nothing

@@ -7,7 +7,7 @@ set -uo pipefail
 want() {
     local code=$1 got
     shift
-    timeout 120 "$@" >"$work/out" 2>"$work/err" </dev/null
+    patient 120 "$@" >"$work/out" 2>"$work/err" </dev/null
     got=$?
     [ "$got" = "$code" ] || fail "exit code $got, not $code, of: $* ($(tail -n 3 "$work/err"))"
 }
@@ -72,7 +72,7 @@ cp "$work/out" "$work/first"
 [ "$(wc -c <"$work/first")" -gt 2 ] || fail "generate printed nothing"
 want 0 "$tessera" generate "${at[@]}" --raw --tokens 12 --ignore-end Once upon a time
 cmp -s "$work/out" "$work/first" || fail "the same question, another answer"
-echo -n "Once upon a time" | timeout 60 "$tessera" generate "${at[@]}" --raw --tokens 12 --ignore-end >"$work/out"
+echo -n "Once upon a time" | patient 60 "$tessera" generate "${at[@]}" --raw --tokens 12 --ignore-end >"$work/out"
 cmp -s "$work/out" "$work/first" || fail "a prompt from standard input, another answer"
 want 0 "$tessera" generate "${at[@]}" --raw --tokens 12 --temperature 1 --seed 5 --ignore-end "Once"
 cp "$work/out" "$work/first"
@@ -121,7 +121,7 @@ cp "$work/out" "$work/embedding"
 [ "$(wc -l <"$work/out")" = 1 ] || fail "an embedding of $(wc -l <"$work/out") lines"
 awk '{ gsub(/[][,]/, " "); for (i = 1; i <= NF; i++) s += $i * $i; exit !(NF > 100 && s > 0.9999 && s < 1.0001) }' \
     "$work/out" || fail "the embedding is not of length 1: $(head -c 300 "$work/out")"
-echo -n "Hello there, world" | timeout 60 "$tessera" embed "${at[@]}" >"$work/out"
+echo -n "Hello there, world" | patient 60 "$tessera" embed "${at[@]}" >"$work/out"
 cmp -s "$work/out" "$work/embedding" || fail "the same text, another embedding"
 want 0 "$tessera" embed "${at[@]}" --chat "Hello there, world"
 ! cmp -s "$work/out" "$work/embedding" || fail "--chat makes no difference"
@@ -154,7 +154,7 @@ says err "at a time"
 
 # A conversation without a terminal: a line a message.
 printf 'Hello\n/new\n/retry\n/nonsense\nAgain \\\nand more\n/exit\nnot read\n' >"$work/in"
-timeout 120 "$tessera" chat "${at[@]}" --tokens 8 --seed 1 <"$work/in" >"$work/out" 2>"$work/err"
+patient 120 "$tessera" chat "${at[@]}" --tokens 8 --seed 1 <"$work/in" >"$work/out" 2>"$work/err"
 code=$?
 if grep -q "no chat template" "$work/err"; then
     [ "$code" = 1 ] || fail "chat without a template ended with $code"

@@ -27,7 +27,7 @@ until grep -q '^ready' "$work/door.out"; do
         grep -q io_uring "$work/door.err" && skip "$(tail -n 1 "$work/door.err")"
         fail "the dataplane did not start: $(cat "$work/door.err")"
     fi
-    [ $((waited++)) -lt 600 ] || fail "the dataplane was not ready within a minute"
+    [ $((waited++)) -lt $((600 * slow)) ] || fail "the dataplane was not ready within a minute"
     sleep 0.1
 done
 url=$(grep -m 1 -o 'http://[0-9.:]*' "$work/door.out")
@@ -109,7 +109,7 @@ raw() {
     local got
     exec 8<>"/dev/tcp/127.0.0.1/$port" || fail "no connection"
     cat >&8 2>/dev/null
-    got=$(timeout 60 cat <&8 | tr -d '\r' | grep -a -o 'HTTP/1.1 [0-9][0-9]*' | cut -d ' ' -f 2 | tr '\n' ' ')
+    got=$(patient 60 cat <&8 | tr -d '\r' | grep -a -o 'HTTP/1.1 [0-9][0-9]*' | cut -d ' ' -f 2 | tr '\n' ' ')
     exec 8>&-
     [ "$got" = "$* " ] || fail "$got instead of $*"
 }

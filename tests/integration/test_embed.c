@@ -17,7 +17,7 @@ static struct tessera_event embedding_wait(struct tessera *t, uint64_t id, float
     struct tessera_error err;
     uint32_t seen = 0;
     for (;;) {
-        assert_int_equal(tessera_wait(t, &event, 60000, &err), 1);
+        assert_int_equal(tessera_wait(t, &event, patience_ms(), &err), 1);
         if (event.id != id) {
             continue;
         }
@@ -121,7 +121,7 @@ static void test_embed_does_not_depend_on_others(void **state)
         }
         while (left > 0) {
             struct tessera_event event;
-            assert_int_equal(tessera_wait(t, &event, 60000, &err), 1);
+            assert_int_equal(tessera_wait(t, &event, patience_ms(), &err), 1);
             for (uint32_t p = 0; p < PROMPTS; p++) {
                 if (event.id == ids[p] && event.kind == TESSERA_EMBEDDING) {
                     memcpy(values[p] + seen[p], event.values, event.value_count * sizeof(float));
@@ -245,7 +245,7 @@ static void text_wait(struct tessera *t, uint64_t id, char *text, size_t size)
     uint32_t bytes = 0;
     assert_true(id != 0);
     do {
-        assert_int_equal(tessera_wait(t, &event, 60000, &err), 1);
+        assert_int_equal(tessera_wait(t, &event, patience_ms(), &err), 1);
         if (event.kind == TESSERA_TEXT) {
             assert_int_equal(event.text_offset, bytes);
             assert_true(event.text_total < size);
@@ -284,7 +284,7 @@ static void test_embed_takes_text_chat_and_tokens(void **state)
     uint32_t tokens[100], n = 0;
     id = tessera_submit_tokenize_chat(t, &say, 1, &options, &err);
     do {
-        assert_int_equal(tessera_wait(t, &event, 60000, &err), 1);
+        assert_int_equal(tessera_wait(t, &event, patience_ms(), &err), 1);
         for (uint32_t i = 0; event.kind == TESSERA_TOKENS && i < event.piece_count; i++) {
             tokens[n++] = event.pieces[i].token;
         }

@@ -199,7 +199,7 @@ static void test_engine_answers_do_not_depend_on_others(void **state)
         assert_true(ids[i] != 0);
     }
     for (uint32_t left = N; left > 0;) {
-        assert_int_equal(tessera_wait(t, &event, 60000, &err), 1);
+        assert_int_equal(tessera_wait(t, &event, patience_ms(), &err), 1);
         for (uint32_t i = 0; i < N; i++) {
             if (ids[i] == event.id) {
                 left -= answer_take(&together[i], &event) ? 1u : 0u;
@@ -283,7 +283,7 @@ static void test_engine_answers_alike_in_every_shape(void **state)
             ids[(i + shape) % N] = tessera_submit_tokens(t, r->prompt, r->n_prompt, &options, &err);
         }
         for (uint32_t left = N; left > 0;) {
-            assert_int_equal(tessera_wait(t, &event, 60000, &err), 1);
+            assert_int_equal(tessera_wait(t, &event, patience_ms(), &err), 1);
             for (uint32_t i = 0; i < N; i++) {
                 if (ids[i] == event.id && answer_take(&answers[shape][i], &event)) {
                     left--;
@@ -363,7 +363,7 @@ static void test_engine_takes_long_prompts(void **state)
     assert_true(id != 0);
     uint32_t seen = 0, bytes = 0;
     for (;;) {
-        assert_int_equal(tessera_wait(t, &event, 60000, &err), 1);
+        assert_int_equal(tessera_wait(t, &event, patience_ms(), &err), 1);
         if (event.kind == TESSERA_DONE) {
             assert_int_equal(event.reason, TESSERA_TOKENIZED);
             break;
@@ -426,7 +426,7 @@ static void test_engine_gives_log_probabilities(void **state)
     assert_true(tessera_submit_tokens(t, r->prompt, r->n_prompt, &options, &err) != 0);
     uint32_t n = 0;
     for (;;) {
-        assert_int_equal(tessera_wait(t, &event, 60000, &err), 1);
+        assert_int_equal(tessera_wait(t, &event, patience_ms(), &err), 1);
         if (event.kind == TESSERA_DONE) {
             break;
         }
@@ -463,7 +463,7 @@ static void test_engine_cancels(void **state)
         tessera_submit_tokens(t, references[0].prompt, references[0].n_prompt, &options, &err);
     uint32_t tokens = 0;
     while (tokens < 5) {
-        assert_int_equal(tessera_wait(t, &event, 60000, &err), 1);
+        assert_int_equal(tessera_wait(t, &event, patience_ms(), &err), 1);
         tokens += event.kind == TESSERA_TOKEN;
     }
     assert_int_equal(tessera_cancel(t, id, &err), 0);
@@ -526,7 +526,7 @@ static void test_engine_parks_without_credit(void **state)
 
     assert_int_equal(tessera_credit(t, id, 1000, &err), 0);
     do {
-        assert_int_equal(tessera_wait(t, &event, 60000, &err), 1);
+        assert_int_equal(tessera_wait(t, &event, patience_ms(), &err), 1);
     } while (!answer_take(&poor, &event));
     assert_int_equal(poor.n, REFERENCE_GREEDY_MAX);
     assert_int_equal(poor.reason, TESSERA_LENGTH);

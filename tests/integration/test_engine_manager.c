@@ -40,7 +40,7 @@ static void wait_for(const char *what)
 {
     const char *text;
     do {
-        text = heard(60000);
+        text = heard(patience_ms());
         assert_string_not_equal(text, "");
     } while (strncmp(text, what, strlen(what)) != 0);
 }
@@ -65,7 +65,7 @@ static void test_manager_hears_of_start_and_end(void **state)
     bool loading = false, ready = false;
     start(&engine, "");
     while (!ready) {
-        const char *text = heard(60000);
+        const char *text = heard(patience_ms());
         assert_string_not_equal(text, "");
         loading = loading || strncmp(text, "STATUS=loading", 14) == 0;
         ready = strncmp(text, "READY=1\n", 8) == 0;

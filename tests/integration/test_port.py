@@ -14,7 +14,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "bypass"))
 from bridge import PACKET_AUXDATA, SOL_PACKET  # noqa: E402
-from net import (BUILD, CLIENT, OURS, OURS6, PEER, PEER6, SERVER, UDP_PORT, KernelServices, Net, ask, dial, enter, needs,  # noqa: E402
+from net import (BUILD, CLIENT, OURS, OURS6, PEER, PEER6, SERVER, UDP_PORT, KernelServices, Net, ask, dial, enter, needs, patience,  # noqa: E402
                  ping, run, run_tests, skip, total)
 
 ECHO = os.path.join(BUILD, "tests/integration/port_echo")
@@ -31,7 +31,7 @@ class Echo:
         self.log = open(os.path.join(work.name, "log"), "w+")
         self.process = subprocess.Popen(["ip", "netns", "exec", SERVER, ECHO, device, *options, *listen],
                                         stdout=subprocess.PIPE, stderr=self.log, text=True, env=dict(os.environ, DROPPED=os.path.join(work.name, "dropped")))
-        ready = select.select([self.process.stdout], [], [], 60)[0] and self.process.stdout.readline()
+        ready = select.select([self.process.stdout], [], [], patience(60))[0] and self.process.stdout.readline()
         if not expect_failure and not (ready or "").startswith("ready"):
             self.stop(signal.SIGKILL)
             raise RuntimeError(f"{device} did not start: {self.said()[-600:]}")
@@ -43,7 +43,7 @@ class Echo:
 
     def stop(self, how=signal.SIGTERM):
         self.process.send_signal(how)
-        self.process.wait(30)
+        self.process.wait(patience(30))
         self.process.stdout.close()
 
     def __enter__(self):
@@ -85,7 +85,7 @@ def link_local():
     """A peer that asks from an address that only its link knows."""
     run("ip", "-n", CLIENT, "addr", "replace", "fe80::77/64", "dev", "v1", "nodad")
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
-        s.settimeout(0.5)
+        s.settimeout(patience(0.5))
         s.bind(("fe80::77", 0, 0, socket.if_nametoindex("v1")))
         s.connect((OURS6, UDP_PORT))
         ask(s, b"from a link", b"from a link")
@@ -124,7 +124,7 @@ def vlan_echoes(vlan):
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as raw:
         raw.bind(("v1", 3))
         raw.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)  # where the kernel puts the tag
-        raw.settimeout(0.5)
+        raw.settimeout(patience(0.5))
         for tag, wanted in ((vlan, True), (vlan + 1, False)):
             payload, seen = os.urandom(40), False
             for _ in range(20 if wanted else 3):
@@ -164,7 +164,7 @@ def test_packet_vlan():
 def test_packet_jumbo():
     net.link(mtu=9000, ours=False)
     with Echo("net_af_packet0,iface=v0", expect_failure=True) as echo:
-        echo.process.wait(30)
+        echo.process.wait(patience(30))
         assert "framesz=16384" in echo.said(), echo.said()
     with Echo("net_af_packet0,iface=v0,framesz=16384,blocksz=16384"):
         echoes(sizes=[1, 1473, 4000, 8952])
@@ -182,7 +182,7 @@ def test_xdp():
             with dial(OURS) as s:
                 assert "answered=0" in ask(s, b"counts").decode()
             with Echo("net_af_xdp0,iface=v0", expect_failure=True) as second:
-                second.process.wait(30)
+                second.process.wait(patience(30))
                 assert "another process" in second.said(), second.said()
             echo.stop(signal.SIGKILL)  # leaves its program behind
         kernel.check()
@@ -204,7 +204,7 @@ def test_xdp_queues_that_are_not_there():
     """The driver takes queues that receive and send together; veth counts them apart."""
     net.link(queues=2)
     with Echo("net_af_xdp0,iface=v0,queue_count=2", "-q", "2", expect_failure=True) as echo:
-        echo.process.wait(30)
+        echo.process.wait(patience(30))
         assert "leave out queue_count=2" in echo.said(), echo.said()
 
 
@@ -225,7 +225,7 @@ def test_xdp_mtu():
             echoes(sizes=[1, 1200, mtu - 48])
     net.link(mtu=9000)
     with Echo("net_af_xdp0,iface=v0", expect_failure=True) as echo:
-        echo.process.wait(30)
+        echo.process.wait(patience(30))
         assert "3,400" in echo.said(), echo.said()
 
 
@@ -242,7 +242,7 @@ def test_memif():
         with Echo(f"net_memif0,role=server,{link}", "-m", mtu, "-v", vlan):
             for ours, target in ((f"{PEER}/24,9", f"{OURS},{UDP_PORT}"), (f"{PEER6}/64,9", f"{OURS6},{UDP_PORT}")):
                 done = subprocess.run(["ip", "netns", "exec", SERVER, ECHO, f"net_memif0,role=client,{link}", "-m", mtu, "-v", vlan, "-t", target, ours],
-                                      capture_output=True, text=True, timeout=100)
+                                      capture_output=True, text=True, timeout=patience(100))
                 assert "echoed" in done.stdout, (mtu, target, done.stderr[-600:])
 
 

@@ -29,7 +29,7 @@ fi
 [ -s "$work/err" ] || [ -s "$work/out" ] || fail "the example does not say that there is no engine"
 
 start_engine "${for_doors[@]}"
-TESSERA_SOCKET=$socket timeout 60 "$work/ask" "Once upon a time" >"$work/out" || fail "the example failed with an engine"
+TESSERA_SOCKET=$socket patient 60 "$work/ask" "Once upon a time" >"$work/out" || fail "the example failed with an engine"
 [ -s "$work/out" ] || fail "the example printed nothing"
 
 # "Over HTTP/3": the client's line asks a door that stands at another port, doctor's and the door's are taken as they are.
@@ -50,7 +50,7 @@ if [ -x "$bypass" ] && command -v gtlsclient >/dev/null && command -v openssl >/
     done
     port=$(grep -m 1 -o '[0-9]*$' "$work/door")
     command=$(line gtlsclient)
-    (cd "$work" && timeout 60 bash -c "${command//8443/$port}") >"$work/out" || fail "$command"
+    (cd "$work" && patient 60 bash -c "${command//8443/$port}") >"$work/out" || fail "$command"
     grep -q '"object":"list"' "$work/out" || fail "$command: $(cat "$work/out")"
     kill -TERM $bypass_pid && wait $bypass_pid || fail "the second door did not end well"
 

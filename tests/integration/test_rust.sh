@@ -23,7 +23,7 @@ cargo test -q -- --test-threads=2 || fail "cargo test"
 start_engine
 for example in examples/*.rs; do
     name=$(basename "$example" .rs)
-    TESSERA_SOCKET=$socket timeout 60 "$work/target/debug/examples/$name" >"$work/out" || fail "the example $name failed"
+    TESSERA_SOCKET=$socket patient 60 "$work/target/debug/examples/$name" >"$work/out" || fail "the example $name failed"
     [ -s "$work/out" ] || fail "the example $name printed nothing"
 done
 stop_engine

@@ -116,7 +116,7 @@ trace() {
             grep -q 'ptrace' "$work/$name.err" && skip "nothing can be traced here: $(head -n 1 "$work/$name.err")"
             fail "the $name did not start under strace: $(cat "$work/$name.err")"
         }
-        [ $((waited++)) -lt 1200 ] || fail "the $name was not ready within two minutes"
+        [ $((waited++)) -lt $((1200 * slow)) ] || fail "the $name was not ready within two minutes"
         sleep 0.1
     done
     daemons[$name]=$(awk 'NR == 1 { print $1 }' "$work/$name.trace")
@@ -159,7 +159,7 @@ if [ -x "$dataplane" ]; then
         body='{"model": "shell-5m", "max_tokens": 4, "messages": [{"role": "user", "content": "list files"}]}'
         printf 'POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s' \
             ${#body} "$body" >&4
-        timeout 20 cat <&4 >"$work/answer"
+        patient 20 cat <&4 >"$work/answer"
         exec 4>&-
         ! grep -q '^HTTP/1.1 200' "$work/answer" || break
         sleep 0.1 # until it has reached the engine
@@ -182,7 +182,7 @@ if [ -x "$bypass" ] && command -v gtlsclient >/dev/null && command -v openssl >/
         shift
         printf '{"max_tokens": 4, "messages": [{"role": "user", "content": "list files"}]}' >"$work/ask"
         for _ in {1..300}; do
-            timeout 20 "$@" gtlsclient --exit-on-all-streams-close --no-quic-dump --no-http-dump --http-method=POST --data="$work/ask" \
+            patient 20 "$@" gtlsclient --exit-on-all-streams-close --no-quic-dump --no-http-dump --http-method=POST --data="$work/ask" \
                 "${what%:*}" "${what##*:}" https://localhost/v1/chat/completions >"$work/answer" 2>&1
             ! grep -q ':status: 200' "$work/answer" || return 0
             sleep 0.1

@@ -8,7 +8,7 @@ input=/dev/null
 want() {
     local code=$1 got
     shift
-    timeout 120 "$tessera" "$@" >"$work/out" 2>"$work/err" <"$input"
+    patient 120 "$tessera" "$@" >"$work/out" 2>"$work/err" <"$input"
     got=$?
     [ "$got" = "$code" ] || fail "exit code $got, not $code, of: $* ($(head -c 300 "$work/err"))"
 }
@@ -202,7 +202,7 @@ want 1 doctor --json --device ffff:00:00.0
 says out '"command": "grep -l'
 start_engine --threads 1
 for words in "" "$model"; do
-    timeout 60 "$tessera" doctor $words --socket "$socket" --json >"$work/out"
+    patient 60 "$tessera" doctor $words --socket "$socket" --json >"$work/out"
     code=$?
     [ $code -le 1 ] || fail "doctor: exit code $code"
     for name in cpu isolation governor huge-pages swap memory-bandwidth memlock nofile io_uring engine; do
@@ -216,7 +216,7 @@ for words in "" "$model"; do
 done
 says out "tokens/s for one request to this model"
 stop_engine
-timeout 60 "$tessera" doctor --no-measure --socket "$socket" >"$work/out"
+patient 60 "$tessera" doctor --no-measure --socket "$socket" >"$work/out"
 says out "note  engine .*$socket"
 says out "systemctl start tessera-engine"
 ! grep -q memory-bandwidth "$work/out" || fail "--no-measure measures"
