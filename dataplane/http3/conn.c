@@ -734,6 +734,13 @@ static size_t bytes_of_turn(const struct tsr_http3_conn *conn)
     return alone || quantum < TSR_HTTP3_TURN_CONN_BYTES ? quantum : TSR_HTTP3_TURN_CONN_BYTES;
 }
 
+/* The link does not know where it is, and may learn it without a word of its own. */
+static void try_later(struct tsr_http3_conn *conn)
+{
+    const uint64_t later_ns = 20000000;
+    tsr_http3_timers_set(&conn->http3->timers, &conn->owner.timer, conn->http3->now_ns + later_ns);
+}
+
 /* A packet that is not full is the last of a turn: whether there is more is looked at in the next
  * turn, when it is on its way. */
 bool tsr_http3_conn_write(struct tsr_http3_conn *conn)
@@ -747,12 +754,13 @@ bool tsr_http3_conn_write(struct tsr_http3_conn *conn)
     tsr_http3_streams_settle(conn);
     const size_t full = ngtcp2_conn_get_path_max_tx_udp_payload_size(conn->quic);
     size_t most = bytes_of_turn(conn), sent = 0, size = full;
-    bool whole = false;
+    bool whole = false, is_lost = false;
     while (sent < most && size >= full) {
         struct tsr_path asked = tsr_http3_path_back(ngtcp2_conn_get_path(conn->quic));
         size_t capacity;
         uint8_t *bytes = tsr_http3_room(http3, &asked, &capacity);
         if (!bytes) {
+            is_lost = !http3->no_room;
             break;
         }
         ngtcp2_path_storage where;
@@ -772,6 +780,10 @@ bool tsr_http3_conn_write(struct tsr_http3_conn *conn)
         sent += size;
     }
     ngtcp2_conn_update_pkt_tx_time(conn->quic, http3->now_ns);
-    set_timer(conn);
-    return whole;
+    if (is_lost) {
+        try_later(conn);
+    } else {
+        set_timer(conn);
+    }
+    return whole || is_lost;
 }

@@ -225,7 +225,7 @@ uint8_t *tsr_http3_room(struct tsr_http3 *http3, const struct tsr_path *path, si
 {
     *capacity = 0;
     uint8_t *room = http3->options.way.room(http3->options.port, path, capacity);
-    if (!room) {
+    if (!room && *capacity) {
         http3->counts.no_room++;
         http3->no_room = true;
     }

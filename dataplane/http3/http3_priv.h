@@ -208,7 +208,7 @@ bool tsr_http3_spend(struct tsr_http3 *http3, struct tsr_http3_budget *budget, u
 void tsr_http3_drop(struct tsr_http3 *http3, const struct tsr_datagram *datagram,
                     enum tsr_http3_drop why);
 
-/* Room for one datagram; NULL: none in this turn. */
+/* Room for one datagram; NULL: none in this turn, or, without http3->no_room, none on this path. */
 uint8_t *tsr_http3_room(struct tsr_http3 *http3, const struct tsr_path *path, size_t *capacity);
 void tsr_http3_send(struct tsr_http3 *http3, const struct tsr_path *path, size_t size, uint8_t ecn);
 void tsr_http3_random(void *bytes, size_t size);

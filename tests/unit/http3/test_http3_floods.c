@@ -212,6 +212,29 @@ static void test_floods_keep_alive(void **state)
     assert_in_range(kept_alive(state, 1 * ms), 0, 5 * 4);
 }
 
+/* One client that the link does not know any more holds up nobody: neither who comes nor who is
+ * there; and the door does not turn and turn for it. */
+static void test_floods_unknown_neighbour(void **state)
+{
+    struct world *w = with(state, 4, 128);
+    struct client *lost = world_connect(w, NULL);
+    client_ask(lost, "GET", "/wait", NULL);
+    world_run(w, second, NULL);
+    w->lost = lost->place.path.local.port;
+    fake_answer(fake.waits, 200, "nobody knows where");
+    world_run(w, 10 * ms, NULL);
+    struct client *c = world_connect(w, NULL);
+    assert_true(c->established);
+    struct answer *a = client_ask(c, "GET", "/health", NULL);
+    uint32_t asked = w->asked;
+    world_run(w, second, NULL);
+    assert_true(a->ended);
+    assert_true(w->asked - asked < 200);
+    w->lost = 0; /* it is heard again */
+    world_run(w, 5 * second, NULL);
+    assert_true(lost->answers[0]->ended);
+}
+
 /* Who asks for much does not keep a turn for himself. */
 static void test_floods_large_answers(void **state)
 {
@@ -320,6 +343,7 @@ int main(void)
         cmocka_unit_test_teardown(test_floods_expire_together, teardown),
         cmocka_unit_test_teardown(test_floods_large_answers, teardown),
         cmocka_unit_test_teardown(test_floods_keep_alive, teardown),
+        cmocka_unit_test_teardown(test_floods_unknown_neighbour, teardown),
         cmocka_unit_test_teardown(test_floods_requests_of_a_turn, teardown),
         cmocka_unit_test_teardown(test_floods_tokens_go_first, teardown),
         cmocka_unit_test_teardown(test_floods_rehearsal, teardown),

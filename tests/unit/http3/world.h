@@ -38,6 +38,7 @@ struct world {
     uint32_t largest;  /* of the server's that were not */
     uint32_t room;     /* datagrams that the server may send in this turn */
     uint32_t asked;    /* times that it has asked for room */
+    uint16_t lost;     /* the port of a client that the link does not know; 0: none */
     size_t capacity;
     struct packet *packets;
     uint32_t n_packets;
@@ -101,10 +102,10 @@ static inline void world_send(struct world *w, bool to_server, const struct tsr_
 static inline uint8_t *world_room(void *port, const struct tsr_path *path, size_t *capacity)
 {
     struct world *w = port;
-    (void)path;
+    bool is_lost = w->lost && path->remote.port == w->lost;
     w->asked++;
-    *capacity = w->capacity;
-    return w->room ? w->buffer : NULL;
+    *capacity = is_lost ? 0 : w->capacity;
+    return w->room && !is_lost ? w->buffer : NULL;
 }
 
 static inline void world_way_send(void *port, const struct tsr_path *path, size_t size, uint8_t ecn)

@@ -37,8 +37,9 @@ struct tsr_datagram {
  * room is followed by send() or left alone before the next. Nothing waits: what cannot be sent now
  * is not asked for, or lost as any datagram may be. */
 struct tsr_datagram_way {
-    /* *capacity: largest payload that this path's link carries. NULL: no room until the next turn
-     * (counted by the port). */
+    /* *capacity: largest payload that this path's link carries. NULL: no room until the next turn;
+     * with a capacity of 0 for this path alone, whose neighbour is not known (counted by the port).
+     */
     uint8_t *(*room)(void *port, const struct tsr_path *path, size_t *capacity);
     void (*send)(void *port, const struct tsr_path *path, size_t size, uint8_t ecn);
 };
