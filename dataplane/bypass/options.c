@@ -41,7 +41,7 @@ static const struct tsr_daemon_option names[] = {
 };
 /* clang-format on */
 
-enum { DRAIN_S_DEFAULT = 20, SECONDS_MAX = 86400 };
+enum { DRAIN_S_DEFAULT = 20, SECONDS_MAX = 86400, MEMORY_MIN = 16 << 20 };
 
 static void help_device(FILE *out)
 {
@@ -344,7 +344,7 @@ static int set(void *ctx, int option, const char *text, struct tsr_err *err)
         return tsr_value_size("--bodies-max", text, 1 << 20, 1ull << 40, &o->api.bodies_bytes_max,
                               err);
     case OPT_MEMORY:
-        return set_memory("--memory-max", text, 16 << 20, &o->http3.bytes_max, err);
+        return set_memory("--memory-max", text, MEMORY_MIN, &o->http3.bytes_max, err);
     case OPT_CREDIT:
         return tsr_value_number("--credit", text, 1, 1 << 16, &o->api.credit_tokens, err);
     case OPT_HANDSHAKE:
@@ -462,6 +462,26 @@ static int check_socket(const struct tsr_bypass_options *o, struct tsr_err *err)
                   : 0;
 }
 
+/* What is divided among the queues must be of use to each. */
+static int check_parts(const struct tsr_bypass_options *o, struct tsr_err *err)
+{
+    const unsigned long long queues = o->port.queues, body = o->api.body_bytes_max;
+    if (o->api.bodies_bytes_max < queues * body) {
+        return tsr_err_set(
+            err, -EINVAL,
+            "--bodies-max %llu is divided among %llu queues, and --body-max lets one "
+            "request have %llu: give --bodies-max %llu, or less of the others",
+            (unsigned long long)o->api.bodies_bytes_max, queues, body, queues * body);
+    }
+    return o->http3.bytes_max < queues * MEMORY_MIN
+               ? tsr_err_set(err, -EINVAL,
+                             "--memory-max %zu is divided among %llu queues, which need %d MiB "
+                             "each: give --memory-max %lluM, or fewer queues",
+                             o->http3.bytes_max, queues, MEMORY_MIN >> 20,
+                             queues * (MEMORY_MIN >> 20))
+               : 0;
+}
+
 static int check(const struct tsr_bypass_options *o, struct tsr_err *err)
 {
     int rc = 0;
@@ -486,6 +506,7 @@ static int check(const struct tsr_bypass_options *o, struct tsr_err *err)
     for (uint32_t i = 0; rc == 0 && i < o->port.n_listen; i++) {
         rc = check_open(o, &o->port.listen[i].address, err);
     }
+    rc = rc ? rc : check_parts(o, err);
     return rc || o->port.device ? rc : check_socket(o, err);
 }
 

@@ -73,6 +73,8 @@ static void test_bypass_options_refuse(void **state)
         {LISTENS "--cpus 1-3 --queues 2", "3 CPUs for 2 queues"},
         {TLS "--queues 0", "--queues"},
         {TLS "--queues 17", "--queues"},
+        {TLS "--queues 8 --body-max 64M", "--bodies-max 536870912"},
+        {TLS "--queues 8 --memory-max 64M", "--memory-max 128M"},
         {TLS "--idle never", "sleep, pause, spin"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
