@@ -29,6 +29,7 @@ enum {
 
     /* Of a turn, so that it is short whatever there is to do. The rest is done in the next ones. */
     TSR_HTTP3_TURN_EXPIRIES = 32,
+    TSR_HTTP3_TURN_STALLS = 256,       /* streams whose time is over, looked at */
     TSR_HTTP3_TURN_DATAGRAMS = 64,     /* to established connections; more where one has begun */
     TSR_HTTP3_TURN_CONN_BYTES = 16384, /* of these to one of them, while others wait */
     TSR_HTTP3_TURN_SHAKING = 8,        /* connections that are not established, written to */

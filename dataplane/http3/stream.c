@@ -397,7 +397,9 @@ void tsr_http3_streams_expire(struct tsr_http3 *http3)
     const uint64_t stall_ns = tsr_http3_stall_ns(http3);
     const uint64_t enough = http3->draining ? 1 : http3->options.stall_bytes;
     struct tsr_http3_stream *stream;
-    while ((stream = TAILQ_FIRST(&http3->moving)) && stream->since_ns + stall_ns <= http3->now_ns) {
+    for (int n = 0; n < TSR_HTTP3_TURN_STALLS && (stream = TAILQ_FIRST(&http3->moving)) &&
+                    stream->since_ns + stall_ns <= http3->now_ns;
+         n++) {
         bool stalled = is_moving(stream) && stream->moved < enough;
         tsr_http3_stream_moves(stream);
         if (stalled) {

@@ -235,6 +235,28 @@ static void test_floods_unknown_neighbour(void **state)
     assert_true(lost->answers[0]->ended);
 }
 
+/* As the door ends many requests' time may be over at once. */
+static void test_floods_stalls_of_a_turn(void **state)
+{
+    enum { CLIENTS = 32, EACH = 12 };
+    const struct client_options raw = {.raw = true};
+    struct world *w = with(state, CLIENTS, 128);
+    for (int i = 0; i < CLIENTS; i++) {
+        struct client *c = world_connect(w, &raw);
+        for (int k = 0; k < EACH; k++) {
+            client_say(c, false, "\x01\x40\x64\x00\x00\xd1", 6, false); /* a part of a head */
+        }
+    }
+    world_run(w, 5 * second, NULL);
+    tsr_http3_drain(w->server);
+    server_turn(w);
+    assert_in_range(world_counts(w)->bad_requests, 1, CLIENTS * EACH - 1);
+    for (int i = 0; i < 4; i++) {
+        server_turn(w);
+    }
+    assert_int_equal(world_counts(w)->bad_requests, CLIENTS * EACH);
+}
+
 /* Who asks for much does not keep a turn for himself. */
 static void test_floods_large_answers(void **state)
 {
@@ -344,6 +366,7 @@ int main(void)
         cmocka_unit_test_teardown(test_floods_large_answers, teardown),
         cmocka_unit_test_teardown(test_floods_keep_alive, teardown),
         cmocka_unit_test_teardown(test_floods_unknown_neighbour, teardown),
+        cmocka_unit_test_teardown(test_floods_stalls_of_a_turn, teardown),
         cmocka_unit_test_teardown(test_floods_requests_of_a_turn, teardown),
         cmocka_unit_test_teardown(test_floods_tokens_go_first, teardown),
         cmocka_unit_test_teardown(test_floods_rehearsal, teardown),
