@@ -584,21 +584,39 @@ void tsr_http3_conn_drain(struct tsr_http3_conn *conn)
 
 /* ---- Datagrams ---- */
 
+static void make_ready(struct tsr_http3_conn *conn, struct tsr_http3_conns *list)
+{
+    conn->is_ready = true;
+    conn->ready_in = list;
+    TAILQ_INSERT_TAIL(list, conn, ready_at);
+}
+
+void tsr_http3_conn_keep_place(struct tsr_http3_conn *conn)
+{
+    if (!conn->is_ready) {
+        conn->is_ready = true;
+        TAILQ_INSERT_HEAD(conn->ready_in, conn, ready_at);
+    }
+}
+
 void tsr_http3_conn_ready(struct tsr_http3_conn *conn)
 {
     struct tsr_http3 *http3 = conn->http3;
     if (!conn->is_ready) {
-        conn->is_ready = true;
-        conn->ready_in = conn->established ? &http3->ready : &http3->ready_shaking;
-        TAILQ_INSERT_TAIL(conn->ready_in, conn, ready_at);
+        make_ready(conn, conn->established ? &http3->ready : &http3->ready_shaking);
     }
 }
 
 void tsr_http3_conn_first(struct tsr_http3_conn *conn)
 {
-    tsr_http3_conn_ready(conn);
-    TAILQ_REMOVE(conn->ready_in, conn, ready_at);
-    TAILQ_INSERT_HEAD(conn->ready_in, conn, ready_at);
+    struct tsr_http3_conns *first = &conn->http3->ready_first;
+    if (conn->is_ready && conn->ready_in == first) {
+        return;
+    }
+    if (conn->is_ready) {
+        TAILQ_REMOVE(conn->ready_in, conn, ready_at);
+    }
+    make_ready(conn, first);
 }
 
 static bool spend_datagram(struct tsr_http3_conn *conn)
@@ -730,7 +748,7 @@ static void send_one(struct tsr_http3_conn *conn, const struct tsr_path *asked,
 static size_t bytes_of_turn(const struct tsr_http3_conn *conn)
 {
     size_t quantum = ngtcp2_conn_get_send_quantum(conn->quic);
-    bool alone = TAILQ_EMPTY(&conn->http3->ready);
+    bool alone = TAILQ_EMPTY(&conn->http3->ready_first) && TAILQ_EMPTY(&conn->http3->ready);
     return alone || quantum < TSR_HTTP3_TURN_CONN_BYTES ? quantum : TSR_HTTP3_TURN_CONN_BYTES;
 }
 

@@ -128,6 +128,7 @@ int tsr_http3_create(struct tsr_http3 **out, struct tsr_api *api,
     make_shares(&http3->options);
     TAILQ_INIT(&http3->open);
     TAILQ_INIT(&http3->unused);
+    TAILQ_INIT(&http3->ready_first);
     TAILQ_INIT(&http3->ready);
     TAILQ_INIT(&http3->ready_shaking);
     TAILQ_INIT(&http3->serving);
@@ -362,24 +363,36 @@ static void expire(struct tsr_http3 *http3)
     tsr_http3_streams_expire(http3);
 }
 
-/* Who is ready now has one turn; who becomes ready meanwhile, the next. */
-static void write_ready(struct tsr_http3 *http3, struct tsr_http3_conns *ready, uint32_t conns_max)
+/* What is sent in a turn. */
+struct sending {
+    uint64_t datagrams_max, parts_max;
+};
+
+static struct sending sending_of(const struct tsr_http3 *http3)
 {
-    const uint64_t datagrams_max = http3->counts.datagrams_out + TSR_HTTP3_TURN_DATAGRAMS;
-    const uint64_t parts_max = http3->parts + TSR_HTTP3_TURN_PARTS;
+    return (struct sending){http3->counts.datagrams_out + TSR_HTTP3_TURN_DATAGRAMS,
+                            http3->parts + TSR_HTTP3_TURN_PARTS};
+}
+
+/* Who is ready now has one turn; who becomes ready meanwhile, the next. */
+static void write_ready(struct tsr_http3 *http3, struct tsr_http3_conns *ready, uint32_t conns_max,
+                        struct sending most)
+{
     struct tsr_http3_conn *last = TAILQ_LAST(ready, tsr_http3_conns);
     struct tsr_http3_conn *conn;
-    for (uint32_t n = 0; n < conns_max && !http3->no_room &&
-                         http3->counts.datagrams_out < datagrams_max && (conn = TAILQ_FIRST(ready));
+    bool is_last = false;
+    for (uint32_t n = 0; n < conns_max && !is_last && !http3->no_room &&
+                         http3->counts.datagrams_out < most.datagrams_max &&
+                         http3->parts < most.parts_max && (conn = TAILQ_FIRST(ready));
          n++) {
-        bool is_last = conn == last;
+        is_last = conn == last;
         TAILQ_REMOVE(ready, conn, ready_at);
         conn->is_ready = false;
-        if (!tsr_http3_conn_write(conn)) {
+        bool whole = tsr_http3_conn_write(conn); /* may be gone then */
+        if (!whole && http3->no_room) {
+            tsr_http3_conn_keep_place(conn);
+        } else if (!whole) {
             tsr_http3_conn_ready(conn);
-        }
-        if (is_last || http3->parts >= parts_max) {
-            break;
         }
     }
 }
@@ -396,8 +409,10 @@ uint32_t tsr_http3_step(struct tsr_http3 *http3, uint64_t now_ns, uint64_t unix_
     }
     http3->no_room = false;
     expire(http3);
-    write_ready(http3, &http3->ready, UINT32_MAX);
-    write_ready(http3, &http3->ready_shaking, TSR_HTTP3_TURN_SHAKING);
+    const struct sending most = sending_of(http3);
+    write_ready(http3, &http3->ready_first, UINT32_MAX, most);
+    write_ready(http3, &http3->ready, UINT32_MAX, most);
+    write_ready(http3, &http3->ready_shaking, TSR_HTTP3_TURN_SHAKING, sending_of(http3));
     http3->counts.bytes = http3->region.used;
     return (uint32_t)(http3->counts.datagrams_out - before);
 }
@@ -417,7 +432,8 @@ uint64_t tsr_http3_wake_ns(const struct tsr_http3 *http3)
     if (http3->known.n || http3->strangers.n || http3->asking.n) {
         return 0;
     }
-    if (!TAILQ_EMPTY(&http3->ready) || !TAILQ_EMPTY(&http3->ready_shaking)) {
+    if (!TAILQ_EMPTY(&http3->ready_first) || !TAILQ_EMPTY(&http3->ready) ||
+        !TAILQ_EMPTY(&http3->ready_shaking)) {
         return http3->no_room ? http3->now_ns + no_room_ns : 0;
     }
     if (slowest) {

@@ -174,6 +174,7 @@ struct tsr_http3 {
     struct tsr_http3_timers timers;
     struct tsr_http3_conn *conns; /* [conns_max] */
     struct tsr_http3_conns open, unused;
+    struct tsr_http3_conns ready_first;          /* those that have a token */
     struct tsr_http3_conns ready, ready_shaking; /* established or not when they became ready */
     struct tsr_http3_conns serving;              /* those that have requests under way */
     struct tsr_http3_waiting known, strangers;   /* datagrams of handshakes */
@@ -247,7 +248,10 @@ void tsr_http3_conn_expire(struct tsr_http3_conn *conn);
 /* Something may have to be sent. */
 void tsr_http3_conn_ready(struct tsr_http3_conn *conn);
 
-/* The same for a token, which goes before all that others have to send. */
+/* There was no room for what it has: it is where it was, the first of its list. */
+void tsr_http3_conn_keep_place(struct tsr_http3_conn *conn);
+
+/* Something may have to be sent: a token, which goes before all that others have to send. */
 void tsr_http3_conn_first(struct tsr_http3_conn *conn);
 
 /* Closes with an error of HTTP/3, in the next step. Always returns the libraries'

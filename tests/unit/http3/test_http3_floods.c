@@ -328,6 +328,38 @@ static void test_floods_tokens_go_first(void **state)
     assert_true(world_run(w, 100 * second, world_answered));
 }
 
+/* Who has a token first is served first: where little is sent in a turn, none waits for ever. */
+static void test_floods_tokens_in_turn(void **state)
+{
+    enum { N = 4, TURNS = 100 };
+    struct world *w = with(state, N, CLIENTS_MAX);
+    struct tsr_api_exchange *exchanges[N];
+    struct answer *answers[N];
+    w->delay_ns = ms / 100;
+    for (int i = 0; i < N; i++) {
+        fake.waits = NULL;
+        answers[i] = client_ask(world_connect(w, NULL), "GET", "/wait", NULL);
+        world_run(w, 100 * ms, NULL);
+        exchanges[i] = fake.waits;
+        fake_head(exchanges[i], 200, TSR_API_UNKNOWN);
+    }
+    world_run(w, 100 * ms, NULL);
+    for (int turn = 0; turn < TURNS; turn++) {
+        for (int i = 0; i < N; i++) {
+            fake_body(exchanges[i], "x", 1);
+        }
+        w->room = 1;
+        tsr_http3_step(w->server, w->now_ns, UNIX_S);
+        w->now_ns += ms;
+    }
+    for (uint32_t i = 0; i < w->n_packets; i++) {
+        world_deliver(w, &w->packets[i]);
+    }
+    for (int i = 0; i < N; i++) {
+        assert_in_range(answers[i]->body.size, TURNS - 2 * N, TURNS);
+    }
+}
+
 /* It goes the way of a token on each connection that waits for one, in turn, and sends nothing. */
 static void test_floods_rehearsal(void **state)
 {
@@ -369,6 +401,7 @@ int main(void)
         cmocka_unit_test_teardown(test_floods_stalls_of_a_turn, teardown),
         cmocka_unit_test_teardown(test_floods_requests_of_a_turn, teardown),
         cmocka_unit_test_teardown(test_floods_tokens_go_first, teardown),
+        cmocka_unit_test_teardown(test_floods_tokens_in_turn, teardown),
         cmocka_unit_test_teardown(test_floods_rehearsal, teardown),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
