@@ -46,9 +46,9 @@ int tsr_harden_find_user(struct tsr_harden_user *user, const char *name, struct 
     } else {
         char *end = NULL;
         unsigned long number = strtoul(name, &end, 10);
-        bool is_number = name[0] >= '0' && name[0] <= '9' && *end == '\0';
+        bool is_number = name[0] >= '0' && name[0] <= '9' && *end == '\0' && number < UINT32_MAX;
         found = is_number ? getpwuid((uid_t)number) : getpwnam(name);
-        if (!found && is_number && number > 0 && number < UINT32_MAX) {
+        if (!found && is_number && number > 0) {
             *user = (struct tsr_harden_user){.uid = (uid_t)number, .gid = (gid_t)number};
             snprintf(user->name, sizeof user->name, "%lu", number);
             return 0;

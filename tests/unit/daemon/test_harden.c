@@ -141,6 +141,8 @@ static void test_harden_finds_users(void **state)
     assert_int_equal(tsr_harden_find_user(&user, "no-such-user-here", &err), -ENOENT);
     assert_non_null(strstr(err.text, "no-such-user-here"));
     assert_int_equal(tsr_harden_find_user(&user, "12x", &err), -ENOENT);
+    assert_int_equal(tsr_harden_find_user(&user, "4294967295", &err), -ENOENT);
+    assert_int_equal(tsr_harden_find_user(&user, "4294967296", &err), -ENOENT); /* not root */
     assert_int_equal(tsr_harden_find_user(&user, "54321", &err), 0);
     assert_int_equal(user.uid, 54321);
     assert_int_equal(tsr_harden_find_user(&user, "root", &err), 0);
