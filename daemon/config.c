@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <tsr/daemon/value.h>
+
 enum { NAME_MAX_BYTES = 48, VALUE_OF_FIRST = 256 /* getopt's own are characters */ };
 
 struct tsr_daemon_text {
@@ -26,6 +28,51 @@ static int option_count(const struct tsr_daemon_config *config)
     }
     assert(n < TSR_DAEMON_OPTIONS_MAX);
     return n;
+}
+
+/* ---- Setting one ---- */
+
+static int add_name(const char *name, const char **list, uint32_t *n, uint64_t max,
+                    const char *text, struct tsr_err *err)
+{
+    if (*n == max) {
+        return tsr_err_set(err, -EINVAL, "%s: at most %u are wanted", name, (unsigned)max);
+    }
+    list[(*n)++] = text;
+    return 0;
+}
+
+static int set_option(const struct tsr_daemon_config *config, const struct tsr_daemon_option *o,
+                      const char *text, struct tsr_err *err)
+{
+    static_assert(sizeof(size_t) == sizeof(uint64_t), "sizes are either");
+    char name[NAME_MAX_BYTES];
+    char *ctx = config->ctx;
+    void *at = ctx + o->at;
+    snprintf(name, sizeof name, "--%s", o->name);
+    if (config->set || o->set) {
+        return o->set ? o->set(at, text, err) : config->set(ctx, o->id, text, err);
+    }
+    switch (o->kind) {
+    case TSR_DAEMON_TEXT:
+        *(const char **)at = text;
+        return 0;
+    case TSR_DAEMON_NUMBER:
+        return tsr_value_number(name, text, (uint32_t)o->low, (uint32_t)o->high, at, err);
+    case TSR_DAEMON_SIZE:
+        return tsr_value_size(name, text, o->low, o->high, at, err);
+    case TSR_DAEMON_NAMES:
+        return add_name(name, at, (uint32_t *)(void *)(ctx + o->count_at), o->high, text, err);
+    case TSR_DAEMON_FLAG:
+        *(bool *)at = true;
+        return 0;
+    case TSR_DAEMON_ACTION:
+    case TSR_DAEMON_LEAVE:
+        *(unsigned *)at = (unsigned)o->low;
+        return 0;
+    default:
+        return tsr_err_set(err, -EINVAL, "%s: an option without a meaning", name);
+    }
 }
 
 /* ---- What was meant ---- */
@@ -126,7 +173,7 @@ static int set_value(struct file *file, const struct tsr_daemon_option *option, 
     } else if (!(text = keep(file->config, value))) {
         return refuse(file, "no memory");
     }
-    if (file->config->set(file->config->ctx, option->id, text, &err) < 0) {
+    if (set_option(file->config, option, text, &err) < 0) {
         return refuse(file, "%s", err.text);
     }
     return 1;
@@ -150,7 +197,8 @@ static int on_value(void *ctx, const char *section, const char *name, const char
     if (options[i].kind >= TSR_DAEMON_ACTION) {
         return refuse(file, "'%s' belongs on the command line, not in a file", name);
     }
-    if (file->seen[i] && options[i].kind != TSR_DAEMON_LIST) {
+    bool repeats = options[i].kind == TSR_DAEMON_LIST || options[i].kind == TSR_DAEMON_NAMES;
+    if (file->seen[i] && !repeats) {
         return refuse(file, "'%s' stands in line %u already", name, file->seen[i]);
     }
     file->seen[i] = file->line;
@@ -308,7 +356,7 @@ static int walk(struct tsr_daemon_config *config, int argc, char **argv, bool *n
             named[i] = true;
         } else if (i < n) {
             int rc = o->kind == TSR_DAEMON_FLAG ? flag(o->name, optarg, err) : 1;
-            rc = rc == 1 ? config->set(config->ctx, o->id, optarg, err) : rc;
+            rc = rc == 1 ? set_option(config, o, optarg, err) : rc;
             if (rc < 0 || leaves) {
                 return rc < 0 ? rc : 1;
             }
@@ -331,6 +379,60 @@ int tsr_daemon_config_read(struct tsr_daemon_config *config, int argc, char **ar
     }
     rc = read_file(config, file, named, err);
     return rc < 0 ? rc : walk(config, argc, argv, named, NULL, err);
+}
+
+/* ---- The manual ---- */
+
+static void put_default(const struct tsr_daemon_option *o, const char *at, FILE *out)
+{
+    if (o->kind == TSR_DAEMON_NUMBER) {
+        fprintf(out, "%u", *(const uint32_t *)(const void *)at);
+    } else if (o->kind == TSR_DAEMON_SIZE) {
+        fprintf(out, "%lluM", (unsigned long long)*(const uint64_t *)(const void *)at >> 20);
+    } else {
+        fputs(*(const char *const *)(const void *)at, out);
+    }
+}
+
+/* Texts stand beside each other. */
+static void put_option(const struct tsr_daemon_option *o, const char *ctx, FILE *out)
+{
+    enum { COLUMN = 26 };
+    int n = fprintf(out, "  --%s%s%s", o->name, o->value ? " " : "", o->value ? o->value : "");
+    fprintf(out, "%*s", n < COLUMN - 2 ? COLUMN - n : 2, "");
+    for (const char *c = o->help; *c; c++) {
+        if (*c == '#') {
+            put_default(o, ctx + o->at, out);
+        } else {
+            fputc(*c, out);
+            fprintf(out, "%*s", *c == '\n' ? COLUMN : 0, "");
+        }
+    }
+    fputc('\n', out);
+}
+
+void tsr_daemon_config_help(const struct tsr_daemon_config *config, FILE *out)
+{
+    static const struct tsr_daemon_option own = {
+        "config",
+        .at = offsetof(struct tsr_daemon_config, file),
+        .value = "FILE",
+        .help = "options as name = value lines; those of the command line\n"
+                "replace them [#, if it is there]",
+    };
+    const struct tsr_daemon_option *o = config->options;
+    fputs(config->head, out);
+    for (; o->name && o->kind != TSR_DAEMON_LEAVE; o++) {
+        if (o->above) {
+            fprintf(out, "\n%s%s", o->above, o->above[0] ? "\n" : "");
+        }
+        put_option(o, config->ctx, out);
+    }
+    put_option(&own, (const char *)config, out);
+    for (; o->name; o++) {
+        fprintf(out, "  --%s", o->name);
+    }
+    fprintf(out, "\n\n%s", config->tail);
 }
 
 void tsr_daemon_config_free(struct tsr_daemon_config *config)

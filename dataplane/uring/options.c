@@ -15,22 +15,22 @@ enum {
 };
 
 static const struct tsr_daemon_option names[] = {
-    {"listen", TSR_DAEMON_LIST, OPT_LISTEN}, {"listen-tls", TSR_DAEMON_LIST, OPT_LISTEN_TLS},
-    {"tls-certificate", TSR_DAEMON_VALUE, OPT_CERTIFICATE}, {"tls-key", TSR_DAEMON_VALUE, OPT_KEY},
-    {"tls-client-ca", TSR_DAEMON_VALUE, OPT_CLIENT_CA}, {"alt-svc", TSR_DAEMON_VALUE, OPT_ALT_SVC}, {"engine", TSR_DAEMON_LIST, OPT_ENGINE},
-    {"keys", TSR_DAEMON_VALUE, OPT_KEYS}, {"make-key", TSR_DAEMON_VALUE, OPT_MAKE_KEY}, {"host", TSR_DAEMON_LIST, OPT_HOST},
-    {"origin", TSR_DAEMON_LIST, OPT_ORIGIN}, {"vllm-names", TSR_DAEMON_FLAG, OPT_VLLM_NAMES},
-    {"connections", TSR_DAEMON_VALUE, OPT_CONNECTIONS},
-    {"connections-per-address", TSR_DAEMON_VALUE, OPT_PER_ADDRESS},
-    {"requests", TSR_DAEMON_VALUE, OPT_REQUESTS}, {"body-max", TSR_DAEMON_VALUE, OPT_BODY},
-    {"bodies-max", TSR_DAEMON_VALUE, OPT_BODIES}, {"answers-max", TSR_DAEMON_VALUE, OPT_ANSWERS},
-    {"credit", TSR_DAEMON_VALUE, OPT_CREDIT}, {"handshake-seconds", TSR_DAEMON_VALUE, OPT_HANDSHAKE},
-    {"head-seconds", TSR_DAEMON_VALUE, OPT_HEAD}, {"idle-seconds", TSR_DAEMON_VALUE, OPT_IDLE},
-    {"stall-seconds", TSR_DAEMON_VALUE, OPT_STALL}, {"drain-seconds", TSR_DAEMON_VALUE, OPT_DRAIN},
-    {"spin", TSR_DAEMON_FLAG, OPT_SPIN}, {"user", TSR_DAEMON_VALUE, OPT_USER},
-    {"no-sandbox", TSR_DAEMON_FLAG, OPT_NO_SANDBOX}, {"quiet", TSR_DAEMON_FLAG, OPT_QUIET},
-    {"check", TSR_DAEMON_ACTION, OPT_CHECK}, {"help", TSR_DAEMON_LEAVE, OPT_HELP},
-    {"version", TSR_DAEMON_LEAVE, OPT_VERSION}, {0},
+    {"listen", TSR_DAEMON_LIST, .id = OPT_LISTEN}, {"listen-tls", TSR_DAEMON_LIST, .id = OPT_LISTEN_TLS},
+    {"tls-certificate", TSR_DAEMON_VALUE, .id = OPT_CERTIFICATE}, {"tls-key", TSR_DAEMON_VALUE, .id = OPT_KEY},
+    {"tls-client-ca", TSR_DAEMON_VALUE, .id = OPT_CLIENT_CA}, {"alt-svc", TSR_DAEMON_VALUE, .id = OPT_ALT_SVC}, {"engine", TSR_DAEMON_LIST, .id = OPT_ENGINE},
+    {"keys", TSR_DAEMON_VALUE, .id = OPT_KEYS}, {"make-key", TSR_DAEMON_VALUE, .id = OPT_MAKE_KEY}, {"host", TSR_DAEMON_LIST, .id = OPT_HOST},
+    {"origin", TSR_DAEMON_LIST, .id = OPT_ORIGIN}, {"vllm-names", TSR_DAEMON_FLAG, .id = OPT_VLLM_NAMES},
+    {"connections", TSR_DAEMON_VALUE, .id = OPT_CONNECTIONS},
+    {"connections-per-address", TSR_DAEMON_VALUE, .id = OPT_PER_ADDRESS},
+    {"requests", TSR_DAEMON_VALUE, .id = OPT_REQUESTS}, {"body-max", TSR_DAEMON_VALUE, .id = OPT_BODY},
+    {"bodies-max", TSR_DAEMON_VALUE, .id = OPT_BODIES}, {"answers-max", TSR_DAEMON_VALUE, .id = OPT_ANSWERS},
+    {"credit", TSR_DAEMON_VALUE, .id = OPT_CREDIT}, {"handshake-seconds", TSR_DAEMON_VALUE, .id = OPT_HANDSHAKE},
+    {"head-seconds", TSR_DAEMON_VALUE, .id = OPT_HEAD}, {"idle-seconds", TSR_DAEMON_VALUE, .id = OPT_IDLE},
+    {"stall-seconds", TSR_DAEMON_VALUE, .id = OPT_STALL}, {"drain-seconds", TSR_DAEMON_VALUE, .id = OPT_DRAIN},
+    {"spin", TSR_DAEMON_FLAG, .id = OPT_SPIN}, {"user", TSR_DAEMON_VALUE, .id = OPT_USER},
+    {"no-sandbox", TSR_DAEMON_FLAG, .id = OPT_NO_SANDBOX}, {"quiet", TSR_DAEMON_FLAG, .id = OPT_QUIET},
+    {"check", TSR_DAEMON_ACTION, .id = OPT_CHECK}, {"help", TSR_DAEMON_LEAVE, .id = OPT_HELP},
+    {"version", TSR_DAEMON_LEAVE, .id = OPT_VERSION}, {0},
 };
 /* clang-format on */
 

@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -14,20 +15,27 @@
 
 enum { MODEL = 1, THREADS, SPIN, QUIET, ALLOW, CHECK, HELP };
 
-static const struct tsr_daemon_option options[] = {
-    {"model", TSR_DAEMON_VALUE, MODEL}, {"threads", TSR_DAEMON_VALUE, THREADS},
-    {"spin", TSR_DAEMON_FLAG, SPIN},    {"quiet", TSR_DAEMON_FLAG, QUIET},
-    {"allow", TSR_DAEMON_LIST, ALLOW},  {"check", TSR_DAEMON_ACTION, CHECK},
-    {"help", TSR_DAEMON_LEAVE, HELP},   {0},
-};
-
 /* What was set, in order: "model=a spin ". */
 static char said[1024];
 static struct tsr_err err;
 
-static int set(void *ctx, int id, const char *text, struct tsr_err *e)
+static int set(void *place, const char *text, struct tsr_err *e);
+
+#define OPTION(name, kind, id)                                                                     \
+    {                                                                                              \
+        name, kind, .at = id, .set = set                                                           \
+    }
+static const struct tsr_daemon_option options[] = {
+    OPTION("model", TSR_DAEMON_VALUE, MODEL), OPTION("threads", TSR_DAEMON_VALUE, THREADS),
+    OPTION("spin", TSR_DAEMON_FLAG, SPIN),    OPTION("quiet", TSR_DAEMON_FLAG, QUIET),
+    OPTION("allow", TSR_DAEMON_LIST, ALLOW),  OPTION("check", TSR_DAEMON_ACTION, CHECK),
+    OPTION("help", TSR_DAEMON_LEAVE, HELP),   {0},
+};
+
+static int set(void *place, const char *text, struct tsr_err *e)
 {
-    assert_ptr_equal(ctx, said);
+    ptrdiff_t id = (char *)place - said;
+    assert_in_range(id, MODEL, HELP);
     if (id == THREADS && strcmp(text, "0") == 0) {
         return tsr_err_set(e, -EINVAL, "--threads 0: a number from 1 to 256 is wanted");
     }
@@ -42,7 +50,7 @@ static struct tsr_daemon_config config;
 static void begin(const char *file)
 {
     tsr_daemon_config_free(&config);
-    config = (struct tsr_daemon_config){.options = options, .file = file, .set = set, .ctx = said};
+    config = (struct tsr_daemon_config){.options = options, .file = file, .ctx = said};
     said[0] = '\0';
     memset(&err, 0, sizeof err);
 }
@@ -196,6 +204,105 @@ static void test_config_own_file_may_be_missing(void **state)
     assert_int_equal(tsr_daemon_config_read(&config, 1, argv, &err), -EIO);
 }
 
+static struct values {
+    const char *user;
+    uint32_t requests;
+    uint64_t bytes;
+    const char *hosts[2];
+    uint32_t n_hosts;
+    bool spin;
+    enum { RUN, SHOW } action;
+} values;
+
+#define AT(field) .at = offsetof(struct values, field)
+static const struct tsr_daemon_option typed[] = {
+    {"user", TSR_DAEMON_TEXT, AT(user), "NAME", "who [#]", .above = ""},
+    {"requests", TSR_DAEMON_NUMBER, AT(requests), "N", "at once;\nno more [#]", "Limits", 1, 9},
+    {"bytes-of-all-together", TSR_DAEMON_SIZE, AT(bytes), "SIZE", "[#]", .low = 1, .high = 1 << 30},
+    {"host", TSR_DAEMON_NAMES, AT(hosts), "NAME", "a name", .high = 2,
+     .count_at = offsetof(struct values, n_hosts)},
+    {"spin", TSR_DAEMON_FLAG, AT(spin), .help = "never sleep"},
+    {"show", TSR_DAEMON_ACTION, AT(action), .help = "and leave", .low = SHOW},
+    {"help", TSR_DAEMON_LEAVE, AT(action), .low = SHOW},
+    {"version", TSR_DAEMON_LEAVE, AT(action), .low = SHOW},
+    {0},
+};
+
+static int take(char **argv)
+{
+    int argc = 0;
+    while (argv[argc]) {
+        argc++;
+    }
+    tsr_daemon_config_free(&config);
+    values = (struct values){.user = "tessera", .requests = 3, .bytes = 64 << 20};
+    config = (struct tsr_daemon_config){
+        .options = typed, .file = "/no/such.conf", .head = "Head.\n", .tail = "Tail.\n"};
+    config.ctx = &values;
+    return tsr_daemon_config_read(&config, argc, argv, &err);
+}
+
+static void test_config_sets_by_kind(void **state)
+{
+    (void)state;
+    char *good[] = {"program", "--user", "me", "--requests", "9", "--bytes-of-all-together",
+                    "2K",      "--host", "a",  "--host",     "b", "--spin",
+                    "--show",  NULL};
+    assert_int_equal(take(good), 0);
+    assert_string_equal(values.user, "me");
+    assert_int_equal(values.requests, 9);
+    assert_int_equal(values.bytes, 2048);
+    assert_int_equal(values.n_hosts, 2);
+    assert_string_equal(values.hosts[1], "b");
+    assert_true(values.spin);
+    assert_int_equal(values.action, SHOW);
+    char *large[] = {"program", "--requests", "10", NULL};
+    assert_int_equal(take(large), -EINVAL);
+    assert_string_equal(err.text, "--requests 10: a number from 1 to 9 is wanted");
+    char *many[] = {"program", "--host", "a", "--host", "b", "--host", "c", NULL};
+    assert_int_equal(take(many), -EINVAL);
+    assert_string_equal(err.text, "--host: at most 2 are wanted");
+    begin("/nowhere");
+    config.options = typed;
+    config.ctx = &values;
+    values.n_hosts = 0;
+    static const char hosts[] = "host = a\nhost = b\nuser = me\n";
+    assert_int_equal(tsr_daemon_config_text(&config, "x", hosts, sizeof hosts - 1, &err), 0);
+    assert_int_equal(values.n_hosts, 2);
+}
+
+static void test_config_prints_the_manual(void **state)
+{
+    (void)state;
+    char *help[] = {"program", "--requests", "9", "--help", NULL};
+    char *text = NULL;
+    size_t size;
+    assert_int_equal(take(help), 0);
+    assert_int_equal(values.action, SHOW);
+    FILE *out = open_memstream(&text, &size);
+    assert_non_null(out);
+    tsr_daemon_config_help(&config, out);
+    assert_int_equal(fclose(out), 0);
+    assert_string_equal(
+        text, "Head.\n"
+              "\n"
+              "  --user NAME             who [tessera]\n"
+              "\n"
+              "Limits\n"
+              "  --requests N            at once;\n"
+              "                          no more [3]\n"
+              "  --bytes-of-all-together SIZE  [64M]\n"
+              "  --host NAME             a name\n"
+              "  --spin                  never sleep\n"
+              "  --show                  and leave\n"
+              "  --config FILE           options as name = value lines; those of the command line\n"
+              "                          replace them [/no/such.conf, if it is there]\n"
+              "  --help  --version\n"
+              "\n"
+              "Tail.\n");
+    free(text);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -222,6 +329,8 @@ int main(void)
         cmocka_unit_test(test_config_line_over_file),
         cmocka_unit_test(test_config_refuses_command_lines),
         cmocka_unit_test(test_config_own_file_may_be_missing),
+        cmocka_unit_test(test_config_sets_by_kind),
+        cmocka_unit_test(test_config_prints_the_manual),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
