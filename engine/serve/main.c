@@ -166,7 +166,7 @@ static int give_up_rights(struct engine *e, struct tsr_err *err)
         tsr_log(TSR_LOG_WARN, "the engine stays root, as --user says");
     }
     int rc = tsr_harden_identity(&e->user, err);
-    if (rc < 0 || !e->options.sandbox) {
+    if (rc < 0 || e->options.no_sandbox) {
         return rc;
     }
     snprintf(dir, sizeof dir, "%s", e->options.socket);
@@ -254,7 +254,7 @@ static int serve(struct engine *e, struct tsr_err *err)
     }
     keep_off(e, e->text->thread);
     keep_off(e, e->control->thread);
-    if (e->options.sandbox) {
+    if (!e->options.no_sandbox) {
         rc = tsr_harden_calls(engine_calls, notes, sizeof notes, err);
         if (rc < 0) {
             return rc;
@@ -343,7 +343,7 @@ int main(int argc, char **argv)
         return 2;
     }
     if (engine.options.action == TSR_SERVE_HELP) {
-        tsr_serve_options_help(stdout);
+        tsr_daemon_config_help(&engine.options.config, stdout);
         return 0;
     }
     if (engine.options.action == TSR_SERVE_VERSION) {

@@ -94,7 +94,7 @@ static void test_options_defaults(void **state)
     assert_int_equal(options.exec.logit_rows_max, 64);
     assert_int_equal(options.chunk_rows, TSR_SCHED_CHUNK_DEFAULT);
     assert_int_equal(options.park_seconds, 30);
-    assert_true(options.sandbox);
+    assert_false(options.no_sandbox);
     assert_true(options.policy.rule_count >= 1);
 }
 
@@ -113,7 +113,7 @@ static void test_options_are_taken(void **state)
     assert_true(options.exec.kv_bytes == 3ull << 30);
     assert_true(options.payload_bytes_max == 65536);
     assert_int_equal(options.exec.logit_rows_max, 2);
-    assert_false(options.sandbox);
+    assert_true(options.no_sandbox);
     assert_int_equal(options.action, TSR_SERVE_CHECK);
     assert_int_equal(parse("--help"), 0);
     assert_int_equal(options.action, TSR_SERVE_HELP);

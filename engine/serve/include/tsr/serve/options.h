@@ -4,7 +4,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include <tsr/daemon/config.h>
 #include <tsr/exec/exec.h>
@@ -52,7 +51,7 @@ struct tsr_serve_options {
     uint32_t spin_us;           /* shared mode: how long an idle frontend looks before it sleeps */
     uint64_t payload_bytes_max; /* of one request */
     uint64_t prompt_bytes;      /* memory for prompts; 0: by payload and context */
-    bool sandbox;               /* Landlock and seccomp; off for debuggers and sanitizers only */
+    bool no_sandbox;            /* no Landlock, no seccomp: for debuggers and sanitizers only */
     bool quiet;                 /* no progress on stderr */
 };
 
@@ -61,7 +60,5 @@ struct tsr_serve_options {
  * tsr_daemon_config_free(&options->config) is the caller's, also after an error. */
 int tsr_serve_options_parse(struct tsr_serve_options *options, int argc, char **argv,
                             struct tsr_err *err);
-
-void tsr_serve_options_help(FILE *out);
 
 #endif
