@@ -14,87 +14,32 @@
 #include <tsr/bypass/options.h>
 #include <tsr/bypass/queues.h>
 #include <tsr/bypass/secret.h>
-#include <tsr/daemon/harden.h>
 #include <tsr/daemon/listen.h>
-#include <tsr/daemon/notify.h>
-#include <tsr/daemon/start.h>
-#include <tsr/shm/log.h>
-#include <tsr/web/page.h>
+#include <tsr/program/program.h>
 
 struct bypass {
+    struct tsr_program program; /* first */
     struct tsr_bypass_options options;
-    struct tsr_notify notify;
-    struct tsr_harden_user user;
     struct tsr_port *ports[TSR_PORT_QUEUES_MAX];
     struct tsr_bypass_queues *queues;
-    struct tsr_watch files;
-    int signals;
     int capture; /* -1: none */
 };
 
-static const char *folder_of(const char *path, char copy[512])
-{
-    snprintf(copy, 512, "%s", path);
-    return dirname(copy);
-}
-
-static int give_up_files(const struct bypass *b, struct tsr_err *err)
-{
-    const struct tsr_bypass_options *o = &b->options;
-    char copy[512], link[TSR_PORT_LINK_BYTES];
-    char notes[256] = "";
-    struct tsr_harden_files files = {
-        .read = {"/proc/self", "/sys/devices/system"},
-        .replaced = {o->http3.certificate, o->http3.key, o->http3.client_ca, o->api.keys_path},
-    };
-    if (o->port.device && tsr_port_link(o->port.device, link)) {
-        files.socket_dir = folder_of(link, copy);
-    }
-    int rc = tsr_harden_files(&files, notes, sizeof notes, err);
-    if (rc == 0 && notes[0]) {
-        tsr_log(TSR_LOG_WARN, "%s", notes);
-    }
-    return rc;
-}
-
 /* For the API's thread, which connects to engines, for files that are read again, and for
  * --capture. */
-static const char *const door_calls[] = {
-    "socket",  "connect", "setsockopt", "openat", "newfstatat",
-    "pread64", "ioctl",   "ftruncate",  NULL,
-};
+#define DOOR_CALLS                                                                                 \
+    "socket", "connect", "setsockopt", "openat", "newfstatat", "pread64", "ioctl", "ftruncate"
 
-static const char *const socket_calls[] = {"recvmmsg", "sendmmsg", NULL};
+static const char *const socket_calls[] = {DOOR_CALLS, "recvmmsg", "sendmmsg", NULL};
 
 /* What drivers do besides the calls that every daemon makes: net_tap reads with readv(), net_memif
  * and net_vhost accept and map what a peer shares, EAL's interrupt thread waits anew for what they
  * add. */
 static const char *const device_calls[] = {
-    "readv",     "accept", "epoll_create",  "eventfd2",      "timerfd_settime", "memfd_create",
-    "fallocate", "unlink", "get_mempolicy", "set_mempolicy", "mbind",           NULL,
+    DOOR_CALLS,        "readv",        "accept",    "epoll_create", "eventfd2",
+    "timerfd_settime", "memfd_create", "fallocate", "unlink",       "get_mempolicy",
+    "set_mempolicy",   "mbind",        NULL,
 };
-
-static void append(const char **calls, size_t *n, const char *const *more)
-{
-    for (; *more; more++) {
-        calls[(*n)++] = *more;
-    }
-    calls[*n] = NULL;
-}
-
-static int give_up_calls(const struct bypass *b, struct tsr_err *err)
-{
-    const char *calls[(sizeof door_calls + sizeof device_calls) / sizeof *door_calls];
-    char notes[256] = "";
-    size_t n = 0;
-    append(calls, &n, door_calls);
-    append(calls, &n, b->options.port.device ? device_calls : socket_calls);
-    int rc = tsr_harden_calls(calls, notes, sizeof notes, err);
-    if (rc == 0 && notes[0]) {
-        tsr_log(TSR_LOG_WARN, "%s", notes);
-    }
-    return rc;
-}
 
 /* Where there are other CPUs, those that queues poll on have no place for other threads. */
 static void keep_off(const struct tsr_bypass_options *o, cpu_set_t *cpus)
@@ -126,10 +71,11 @@ static int give(const char *path, uid_t uid, gid_t gid)
 /* The file of a link is for the group that its folder has: who may write to it may ask. */
 static int give_link(const struct bypass *b, const char *link, struct tsr_err *err)
 {
-    char copy[512];
+    char copy[TSR_PORT_LINK_BYTES];
     struct stat folder;
-    int rc =
-        stat(folder_of(link, copy), &folder) < 0 ? -errno : give(link, b->user.uid, folder.st_gid);
+    int rc = stat(dirname(strcpy(copy, link)), &folder) < 0
+                 ? -errno
+                 : give(link, b->program.user.uid, folder.st_gid);
     return rc < 0 ? tsr_err_set(err, rc, "%s cannot be given to the group of its folder: %s", link,
                                 strerror(-rc))
                   : 0;
@@ -156,62 +102,40 @@ static int open_port(struct bypass *b, struct tsr_err *err)
 /* What may need rights. */
 static int open_outside(struct bypass *b, struct tsr_err *err)
 {
-    if (b->options.action == TSR_BYPASS_CHECK) {
+    struct tsr_bypass_options *o = &b->options;
+    if (o->program.action == TSR_PROGRAM_CHECK) {
         return 0;
     }
-    int rc = tsr_bypass_secret_get(b->options.secret, b->options.http3.secret, err);
-    if (rc < 0) {
-        return rc;
-    }
-    b->signals = tsr_start_signals(SIGUSR1, err);
-    rc = b->signals < 0 ? b->signals : tsr_notify_open(&b->notify, err);
-    if (rc == 0 && b->options.capture) {
-        b->capture = tsr_bypass_capture_open(b->options.capture, err);
+    int rc = tsr_bypass_secret_get(o->secret, o->http3.secret, err);
+    if (rc == 0 && o->capture) {
+        b->capture = tsr_bypass_capture_open(o->capture, err);
         rc = b->capture < 0 ? b->capture : 0;
     }
     return rc ? rc : open_port(b, err);
 }
 
-static int give_up_rights(struct bypass *b, struct tsr_err *err)
-{
-    if (geteuid() == 0 && b->user.uid == 0) {
-        tsr_log(TSR_LOG_WARN, "the door stays root, as --user says");
-    }
-    int rc = tsr_harden_identity(&b->user, err);
-    return rc || !b->options.sandbox ? rc : give_up_files(b, err);
-}
-
-/* As the user that it has become: what cannot be read now could not be read again later. */
 static int make_parts(struct bypass *b, struct tsr_err *err)
 {
-    struct tsr_bypass_options *o = &b->options;
-    o->api.page = (struct tsr_api_text){(const char *)tsr_web_page, tsr_web_page_bytes};
-    o->api.page_policy = tsr_web_policy;
-    tsr_watch_add(&b->files, o->http3.certificate);
-    tsr_watch_add(&b->files, o->http3.key);
-    tsr_watch_add(&b->files, o->http3.client_ca);
-    tsr_watch_note(&b->files);
-    const struct tsr_bypass_loop_options loop = {
-        .notify = &b->notify,
-        .signals = b->signals,
+    const struct tsr_program_options *p = b->program.options;
+    struct tsr_bypass_loop_options loop = {
+        .notify = &b->program.notify,
+        .signals = b->program.signals,
         .capture = b->capture,
-        .files = b->files,
     };
-    return tsr_bypass_queues_create(&b->queues, o, b->ports, &loop, err);
+    tsr_watch_add(&loop.files, p->certificate);
+    tsr_watch_add(&loop.files, p->key);
+    tsr_watch_add(&loop.files, p->client_ca);
+    tsr_watch_note(&loop.files);
+    return tsr_bypass_queues_create(&b->queues, &b->options, b->ports, &loop, err);
 }
 
 static void describe(const struct bypass *b)
 {
-    const struct tsr_bypass_options *o = &b->options;
-    char memory[256];
-    fprintf(stderr, "engines   ");
-    for (uint32_t i = 0; i < o->api.n_engines; i++) {
-        fprintf(stderr, "%s%s", i ? ", " : "", o->api.engines[i]);
-    }
-    tsr_bypass_queues_describe(b->queues, memory, sizeof memory);
-    fprintf(stderr, "\nkeys      %s\nmemory    %s; at most %.0f MiB of requests\n",
-            o->api.keys_path ? o->api.keys_path : "none: for clients of this machine only", memory,
-            (double)o->api.bodies_bytes_max / 1048576.0);
+    char queues[256], memory[320];
+    tsr_bypass_queues_describe(b->queues, queues, sizeof queues);
+    snprintf(memory, sizeof memory, "%s; at most %.0f MiB of requests", queues,
+             (double)b->options.program.api.bodies_bytes_max / 1048576.0);
+    tsr_program_describe(&b->program, memory);
 }
 
 static void say_ready(const struct bypass *b)
@@ -223,17 +147,15 @@ static void say_ready(const struct bypass *b)
         tsr_bypass_address_text(&listens[i], text);
         printf("https://%s\n", text);
     }
-    printf("ready\n");
-    if (fflush(stdout) != 0) {
-        tsr_log(TSR_LOG_WARN, "nobody reads stdout");
-    }
-    tsr_notify_say(&b->notify, "READY=1\nSTATUS=serving HTTP/3 at %s", text);
+    tsr_program_ready(&b->program, "HTTP/3 ", text);
 }
 
 static int serve(struct bypass *b, struct tsr_err *err)
 {
     int rc = tsr_bypass_queues_start(b->queues, err);
-    rc = rc || !b->options.sandbox ? rc : give_up_calls(b, err);
+    rc = rc ? rc
+            : tsr_program_give_up_calls(&b->program,
+                                        b->options.port.device ? device_calls : socket_calls, err);
     if (rc < 0) {
         return rc;
     }
@@ -241,49 +163,40 @@ static int serve(struct bypass *b, struct tsr_err *err)
     return tsr_bypass_queues_run(b->queues, err);
 }
 
-static int run(struct bypass *b, struct tsr_err *err)
+static int parse(struct tsr_program *p, int argc, char **argv, struct tsr_err *err)
 {
-    int rc = tsr_harden_find_user(&b->user, b->options.user, err);
-    rc = rc ? rc : open_outside(b, err);
-    rc = rc ? rc : give_up_rights(b, err);
-    rc = rc ? rc : make_parts(b, err);
-    if (rc == 0 && !b->options.quiet) {
-        describe(b);
-    }
-    return rc || b->options.action == TSR_BYPASS_CHECK ? rc : serve(b, err);
+    return tsr_bypass_options_parse(&((struct bypass *)p)->options, argc, argv, err);
 }
 
-static void end(struct bypass *b)
+static int run(struct tsr_program *p, struct tsr_err *err)
 {
+    struct bypass *b = (struct bypass *)p;
+    const char *device = b->options.port.device;
+    char link[TSR_PORT_LINK_BYTES];
+    bool has_link = device && tsr_port_link(device, link);
+    int rc = tsr_program_open(p, SIGUSR1, err);
+    rc = rc ? rc : open_outside(b, err);
+    rc = rc ? rc : tsr_program_give_up_rights(p, has_link ? link : NULL, err);
+    rc = rc ? rc : make_parts(b, err);
+    if (rc < 0) {
+        return rc;
+    }
+    describe(b);
+    return p->options->action == TSR_PROGRAM_CHECK ? 0 : serve(b, err);
+}
+
+static void end(struct tsr_program *p)
+{
+    struct bypass *b = (struct bypass *)p;
     tsr_bypass_queues_destroy(b->queues);
     tsr_port_destroy(b->ports, b->options.port.queues);
-    tsr_notify_close(&b->notify);
-    tsr_daemon_config_free(&b->options.config);
 }
 
 int main(int argc, char **argv)
 {
-    static struct bypass bypass = {.notify.fd = -1, .capture = -1};
-    struct tsr_err err = {0};
-    tsr_start_standard();
-    int rc = tsr_bypass_options_parse(&bypass.options, argc, argv, &err);
-    if (rc < 0) {
-        fprintf(stderr, "tessera-bypass: %s\n", err.text);
-        return 2;
-    }
-    if (bypass.options.action == TSR_BYPASS_HELP) {
-        tsr_bypass_options_help(stdout);
-        return 0;
-    }
-    if (bypass.options.action == TSR_BYPASS_VERSION) {
-        printf("tessera-bypass " TSR_VERSION "\n");
-        return 0;
-    }
-    rc = run(&bypass, &err);
-    end(&bypass);
-    if (rc < 0) {
-        fprintf(stderr, "tessera-bypass: %s\n", err.text);
-        return 1;
-    }
-    return 0;
+    static struct bypass b = {
+        .program = {"tessera-bypass", parse, run, end, .options = &b.options.program},
+        .capture = -1,
+    };
+    return tsr_program_main(&b.program, argc, argv);
 }

@@ -39,7 +39,7 @@ static uint32_t part(const struct tsr_bypass_queues *all, uint64_t whole)
 
 static struct tsr_api_options api_options(const struct tsr_bypass_queues *all)
 {
-    struct tsr_api_options o = all->options->api;
+    struct tsr_api_options o = all->options->program.api;
     o.exchanges_max = part(all, o.exchanges_max);
     o.bodies_bytes_max = (o.bodies_bytes_max + all->shared.queues - 1) / all->shared.queues;
     o.first = all->queues[0].api;
@@ -81,7 +81,7 @@ static int make_queue(struct tsr_bypass_queues *all, uint32_t index,
     o.api = q->api;
     o.http3 = q->http3;
     o.port = all->ports[index];
-    o.drain_s = all->options->drain_s;
+    o.drain_s = all->options->program.drain_s;
     o.idle = all->options->idle;
     return rc ? rc : tsr_bypass_loop_create(&q->loop, &o, err);
 }

@@ -27,7 +27,7 @@ static int parse(const char *line)
     }
     argv[argc] = NULL;
     memset(&err, 0, sizeof err);
-    tsr_daemon_config_free(&options.config);
+    tsr_daemon_config_free(&options.program.config);
     return tsr_bypass_options_parse(&options, argc, argv, &err);
 }
 
@@ -93,6 +93,7 @@ static void test_bypass_options_of_a_socket(void **state)
     assert_int_equal(options.port.n_listen, 1);
     assert_int_equal(options.port.listen[0].address.port, 8443);
     assert_int_equal(options.port.queues, 1);
+    assert_int_equal(options.http3.stall_bytes, 4096); /* as --help says */
     assert_int_equal(options.idle, TSR_BYPASS_SLEEP);
     assert_int_equal(parse(TLS "--cpus 0-1 --idle pause"), 0);
     assert_int_equal(options.port.queues, 2);
