@@ -50,8 +50,8 @@ static int set_option(const struct tsr_daemon_config *config, const struct tsr_d
     char *ctx = config->ctx;
     void *at = ctx + o->at;
     snprintf(name, sizeof name, "--%s", o->name);
-    if (config->set || o->set) {
-        return o->set ? o->set(at, text, err) : config->set(ctx, o->id, text, err);
+    if (o->set) {
+        return o->set(at, text, err);
     }
     switch (o->kind) {
     case TSR_DAEMON_TEXT:

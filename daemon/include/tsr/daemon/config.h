@@ -34,7 +34,6 @@ enum tsr_daemon_option_kind {
 struct tsr_daemon_option {
     const char *name;
     enum tsr_daemon_option_kind kind;
-    int id;             /* for the config's set() */
     size_t at;          /* of the value, from ctx on */
     const char *value;  /* what --help calls it, "FILE"; NULL: there is none */
     const char *help;   /* lines, joined by \n; # stands for the default */
@@ -51,9 +50,7 @@ struct tsr_daemon_config {
     const struct tsr_daemon_option *options; /* a name of NULL ends them; --config is added */
     const char *file;                        /* of the daemon, "/etc/tessera/engine.conf" */
     const char *head, *tail;                 /* of --help */
-    /* NULL, or takes the options that have no set() of their own. */
-    int (*set)(void *ctx, int id, const char *text, struct tsr_err *err);
-    void *ctx; /* what the options are set in */
+    void *ctx;                               /* what the options are set in */
 
     struct tsr_daemon_text *texts; /* of the file; NULL at first */
 };
