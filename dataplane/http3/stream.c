@@ -120,8 +120,12 @@ static int on_field(nghttp3_conn *http, int64_t id, int32_t token, nghttp3_rcbuf
     enum { OVERHEAD = 32 }; /* RFC 9114, 4.2.2 */
     struct tsr_http3_stream *stream = stream_user;
     struct tsr_http3_conn *conn = user;
-    (void)http, (void)id, (void)token, (void)flags;
-    size_t bytes = nghttp3_rcbuf_get_buf(name).len + nghttp3_rcbuf_get_buf(value).len + OVERHEAD;
+    (void)http, (void)id, (void)flags;
+    const nghttp3_vec says = nghttp3_rcbuf_get_buf(value);
+    size_t bytes = nghttp3_rcbuf_get_buf(name).len + says.len + OVERHEAD;
+    if (token == NGHTTP3_QPACK_TOKEN__METHOD) {
+        stream->is_head = says.len == 4 && memcmp(says.base, "HEAD", 4) == 0;
+    }
     if (!stream->fields) {
         stream->fields =
             tsr_http3_malloc(TSR_HTTP3_HEADERS_MAX * sizeof *stream->fields, &conn->account);
@@ -145,7 +149,6 @@ static void begin(struct tsr_http3_stream *stream, const struct tsr_api_request 
 {
     struct tsr_http3 *http3 = stream->conn->http3;
     const struct tsr_http3_peer *peer = &http3->of_peers[stream->conn->peer];
-    stream->is_head = request->method.size == 4 && memcmp(request->method.bytes, "HEAD", 4) == 0;
     if (peer->requests >= http3->options.address.requests) {
         tsr_http3_refuse(stream, 429, "As many requests of this address are under way as may be.");
         return;

@@ -413,6 +413,27 @@ static void test_requests_malformed(void **state)
     assert_false(c->gone);
 }
 
+/* An answer to HEAD has no body, whatever is wrong (RFC 9110, 9.3.2). */
+static void test_requests_head_refused(void **state)
+{
+    struct world *w = *state;
+    struct client *c = world_connect(w, NULL);
+    char large_value[20000];
+    memset(large_value, 'x', sizeof large_value - 1);
+    large_value[sizeof large_value - 1] = 0;
+    const char *const scheme[][2] = {PSEUDO("HEAD", "ftp", "a", "/")};
+    const char *const large_head[][2] = {
+        PSEUDO("HEAD", "https", "a", "/"), {"x", large_value}, {"y", large_value}};
+    struct answer *a = client_ask_with(c, scheme, 4, NULL, 0);
+    struct answer *b = client_ask_with(c, large_head, 6, NULL, 0);
+    world_run(w, second, NULL);
+    assert_non_null(strstr(a->head.bytes, ":status: 400\n"));
+    assert_non_null(strstr(b->head.bytes, ":status: 431\n"));
+    assert_int_equal(a->body.size, 0);
+    assert_int_equal(b->body.size, 0);
+    assert_true(a->ended && b->ended && !c->gone);
+}
+
 /* nghttp3 makes an error of the connection of it, as RFC 9114 section 8 allows. */
 static void test_requests_wrong_length(void **state)
 {
@@ -488,6 +509,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_requests_wrong_length, setup, teardown),
         cmocka_unit_test_setup_teardown(test_requests_bad_value, setup, teardown),
         cmocka_unit_test_setup_teardown(test_requests_large_head, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_requests_head_refused, setup, teardown),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     certificate_remove(&world_certificate);
