@@ -114,10 +114,10 @@ void tsr_bypass_figures_tokens(const struct tsr_http3 *http3, struct tsr_histogr
     }
 }
 
-void tsr_bypass_figures_requests(struct tsr_bypass_figures *figures, uint64_t turn_ns)
+void tsr_bypass_figures_requests(struct tsr_bypass_figures *figures, uint64_t came_ns)
 {
     uint64_t now_ns = figures->whole < figures->http3->whole ? tsr_clock_ns() : 0;
     for (; figures->whole < figures->http3->whole; figures->whole++) {
-        observe(&figures->request, turn_ns, now_ns);
+        observe(&figures->request, came_ns, now_ns);
     }
 }

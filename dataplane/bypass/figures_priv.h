@@ -28,8 +28,8 @@ int tsr_bypass_figures_show(const struct tsr_bypass_figures *figures, struct tsr
 /* The tokens that the last step of http3 has sent, up to now. */
 void tsr_bypass_figures_tokens(const struct tsr_http3 *http3, struct tsr_histogram *histogram);
 
-/* The requests that have become whole in this turn, which began at turn_ns: their records are there
- * for the engine now. */
-void tsr_bypass_figures_requests(struct tsr_bypass_figures *figures, uint64_t turn_ns);
+/* The requests that have become whole since the last time, and came by came_ns: their records are
+ * there for the engine now. */
+void tsr_bypass_figures_requests(struct tsr_bypass_figures *figures, uint64_t came_ns);
 
 #endif

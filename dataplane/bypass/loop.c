@@ -33,6 +33,7 @@ static const uint64_t nap_ns_min = 50000u, nap_ns_max = 1000000u;
 struct tsr_bypass_loop {
     struct tsr_bypass_loop_options o;
     uint64_t now_ns;
+    uint64_t came_ns; /* when the requests came that no engine has been shown yet, at the latest */
     uint64_t unix_s;
     uint64_t beat_ns, check_ns; /* when next */
     uint64_t files_ns;          /* when certificates are looked at next */
@@ -206,7 +207,7 @@ static bool is_over(const struct tsr_bypass_loop *loop)
  * apart. */
 static void flush(struct tsr_bypass_loop *loop)
 {
-    tsr_bypass_figures_requests(&loop->figures, loop->now_ns);
+    tsr_bypass_figures_requests(&loop->figures, loop->came_ns);
     uint64_t began_ns = tsr_clock_ns();
     if (tsr_api_flush(loop->o.api)) {
         tsr_histogram_observe(&loop->figures.bell, (double)(tsr_clock_ns() - began_ns) * 1e-9);
@@ -342,6 +343,9 @@ static int turn(struct tsr_bypass_loop *loop, struct tsr_err *err)
     clock_gettime(CLOCK_REALTIME_COARSE, &wall);
     loop->unix_s = (uint64_t)wall.tv_sec;
     loop->now_ns = tsr_clock_ns();
+    if (loop->figures.whole == loop->figures.http3->whole) {
+        loop->came_ns = loop->now_ns;
+    }
     int rc = keep_time(loop, err);
     if (rc < 0) {
         return rc;
