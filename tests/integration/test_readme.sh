@@ -8,6 +8,7 @@ printed=$(awk '/^```c$/ { inside = 1; next } /^```$/ { inside = 0 } inside' "$TE
 [ -n "$printed" ] || fail "README.md has no C example"
 diff <(echo "$printed") "$TESSERA_SOURCE/clients/c/examples/ask.c" || fail "the README's example is not clients/c/examples/ask.c"
 
+command -v "${CC:-cc}" >/dev/null || skip "no C compiler"
 # As the README says, from an installed libtessera; from the build folder where a sanitizer must be linked along.
 strict="-std=c17 -Wall -Wextra -Wpedantic -Werror"
 if [ -z "${TESSERA_SANITIZE:-}" ] && command -v pkg-config >/dev/null; then
