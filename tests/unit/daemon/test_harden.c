@@ -34,8 +34,8 @@ static char live[64], archive[64]; /* folders; a certificate in the first is a l
 static char certificate[80], stored[80];
 
 /* What a door does beside what every daemon does. */
-static const char *const door_calls[] = {"memfd_create",          "ftruncate",  "unlink",
-                                         "no_such_call_anywhere", "newfstatat", NULL};
+static const char *const door_calls[] = {
+    "memfd_create", "socket", "ftruncate", "unlink", "no_such_call_anywhere", "newfstatat", NULL};
 
 enum { NO_SANDBOX = 76, REFUSED = 0, ALLOWED = 1, OTHERWISE = 2 };
 
@@ -208,6 +208,11 @@ static int act_socket(void)
     return refused(socket(AF_INET, SOCK_STREAM, 0), EPERM);
 }
 
+static int act_socket_here(void)
+{
+    return socket(AF_UNIX, SOCK_STREAM, 0) >= 0 ? REFUSED : ALLOWED;
+}
+
 static int act_connect(void)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/run/x"};
@@ -304,7 +309,7 @@ static void test_harden_calls_refuse_the_rest(void **state)
         {"execve", act_execve},       {"fork", act_fork},     {"thread", act_thread},
         {"ptrace", act_ptrace},       {"kill", act_kill},     {"map code", act_map_code},
         {"make code", act_make_code}, {"unshare", act_mount}, {"process_vm_readv", act_read_memory},
-        {"seccomp", act_unload},      {"work", act_work},
+        {"seccomp", act_unload},      {"work", act_work},     {"AF_UNIX", act_socket_here},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int rc = in_child(false, true, cases[i].act);

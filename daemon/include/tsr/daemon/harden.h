@@ -52,7 +52,8 @@ int tsr_harden_files(const struct tsr_harden_files *files, char *notes, size_t n
 
 /* Leaves the calls that every daemon makes (waiting, time, descriptors that are open, memory, ends:
  * harden.c) and those of `calls`, a list of names that ends with NULL; names that this machine
- * does not know are left out. Everything else fails with EPERM. */
+ * does not know are left out. `socket` is left for this machine's sockets (AF_UNIX) alone: a daemon
+ * that was taken over calls nobody up. Everything else fails with EPERM. */
 int tsr_harden_calls(const char *const *calls, char *notes, size_t notes_size, struct tsr_err *err);
 
 #endif
