@@ -152,7 +152,7 @@ static void drain(struct tessera *t, struct answer *answers, const uint64_t *ids
 {
     struct tessera_event event;
     struct tessera_error err;
-    double end = seconds_now() + 120;
+    double end = seconds_now() + 2e-3 * patience_ms();
     while (tessera_live(t) > 0 && seconds_now() < end) {
         int rc = tessera_poll(t, &event, &err);
         assert_true(rc >= 0);
