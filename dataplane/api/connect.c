@@ -56,7 +56,7 @@ static void try_later(struct target *target, int code, const struct tsr_link_ref
 /* Without the mutex: the target is WANTED, so nobody else touches its link. */
 static int open_link(struct target *target, struct tsr_link_refusal *refusal, struct tsr_err *err)
 {
-    int rc = tsr_link_open(&target->link, target->path, "tessera-dataplane", OPEN_MS, refusal, err);
+    int rc = tsr_link_open(&target->link, target->path, NULL, OPEN_MS, refusal, err);
     if (rc < 0) {
         return rc;
     }
