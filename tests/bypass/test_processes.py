@@ -14,12 +14,17 @@ CLIENT_PROGRAM = "tests/quic/quic_client"
 CHAT = json.dumps({"messages": [{"role": "user", "content": "list files"}], "max_tokens": 40, "ignore_eos": True, "stream": True})
 
 
-def client(link, path, *options, v6=False, prefix=()):
-    """What quic_client printed. link: its options for a device."""
+def attempt(link, path, *options, v6=False, prefix=()):
+    """quic_client, when it has ended. link: its options for a device."""
     if link:
         link = [*link, "--local", (f"[{PEER6}/64]" if v6 else f"{PEER}/24") + ":9000"]
-    done = subprocess.run([*prefix, os.path.join(BUILD, CLIENT_PROGRAM), *link, "--timeout", str(round(patience(100))), "--header", f"authorization: Bearer {KEY}", *options,
+    return subprocess.run([*prefix, os.path.join(BUILD, CLIENT_PROGRAM), *link, "--timeout", str(round(patience(100))), "--header", f"authorization: Bearer {KEY}", *options,
                            f"https://{f'[{OURS6}]' if v6 else OURS}:{UDP_PORT}{path}"], capture_output=True, text=True, timeout=patience(120))
+
+
+def client(link, path, *options, **more):
+    """What quic_client printed."""
+    done = attempt(link, path, *options, **more)
     assert done.returncode == 0, (link, done.stdout[-600:], done.stderr[-600:])
     return done.stdout
 
@@ -28,6 +33,7 @@ def asks(link, **more):
     """Several connections by both families, and text as a stream. Each is a process of its own, which the door must take back."""
     for v6 in (False, True):
         client(link, "/health", "--connections", "8", "--requests", "10", "--streams", "4", v6=v6, **more)
+    doors.wait(lambda: attempt(link, "/ready", **more).returncode == 0, "the door has no engine")
     said = client(link, "/v1/chat/completions", "--header", "content-type: application/json", "--data", CHAT, "--show", **more)
     assert "data: [DONE]" in said, said[-600:]
 
