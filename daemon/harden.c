@@ -300,7 +300,7 @@ static int allow_call(scmp_filter_ctx filter, const char *name)
 {
     int nr = seccomp_syscall_resolve_name(name);
     if (nr == SCMP_SYS(socket)) {
-        return seccomp_rule_add(filter, SCMP_ACT_ALLOW, nr, 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+        return seccomp_rule_add(filter, SCMP_ACT_ALLOW, nr, 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX, 0));
     }
     return nr == __NR_SCMP_ERROR ? 0 : seccomp_rule_add(filter, SCMP_ACT_ALLOW, nr, 0);
 }
