@@ -40,7 +40,6 @@ enum {
     BUFFER_HEAD =
         384, /* of a packet buffer in its pool: mempool's and mbuf's heads, headroom, alignment */
     BUFFER_MIN = 2048, /* what memif and most cards expect */
-    TOUCH_MS = 100,    /* at most so often */
     TOUCH_MIB = 64,    /* of all that a peer brings */
 };
 
@@ -65,7 +64,7 @@ struct dpdk_port {
     struct rte_mbuf *tx[TSR_PORT_BURST];
     struct rte_mbuf *next; /* whose payload room() gave */
     FILE *maps;            /* with memif: where the peer's memory is */
-    uint64_t touched_ns;
+    bool touched;          /* since its link was last seen down */
     struct tsr_host host;
 };
 
@@ -522,8 +521,8 @@ static unsigned checked(const struct rte_mbuf *m)
 /* Who comes asks for our address first. */
 static void meet_peer(struct dpdk_port *p)
 {
-    if (p->maps && p->port.now_ns >= p->touched_ns + TOUCH_MS * UINT64_C(1000000)) {
-        p->touched_ns = p->port.now_ns;
+    if (p->maps && !p->touched) {
+        p->touched = true;
         tsr_touch(p->maps, "memif", (uint64_t)TOUCH_MIB << 20);
     }
 }
@@ -702,8 +701,13 @@ static void dpdk_disarm(struct tsr_port *port)
 
 static int dpdk_check(struct tsr_port *port, struct tsr_err *err)
 {
-    unsigned iface = ((struct dpdk_port *)port)->device->iface;
+    struct dpdk_port *p = (struct dpdk_port *)port;
+    unsigned iface = p->device->iface;
     char name[IF_NAMESIZE];
+    struct rte_eth_link link;
+    if (p->maps && rte_eth_link_get_nowait(p->device->id, &link) == 0 && !link.link_status) {
+        p->touched = false; /* the next peer brings memory of its own */
+    }
     if (!iface || if_indextoname(iface, name) || errno != ENXIO) {
         return 0;
     }
